@@ -1,0 +1,67 @@
+"""Quality and speed without a GPU, through nerfstudio's own trainer.
+
+    python benchmarks/cpu.py lego --seconds 60            # $NGP_DATA/lego or ../shared/data/lego, at 200x200
+    python benchmarks/cpu.py fox --seconds 120            # at 270x480, every 8th image held out
+    python benchmarks/cpu.py path/to/scene --scale 0.5 --seconds 60
+    python benchmarks/cpu.py fox --seconds 300 --peer nerfacto
+    python benchmarks/cpu.py report                       # table and curves of all recorded runs
+
+Trains for N seconds of training time (evaluation and rendering are not counted), evaluates on all held-out views, and prints
+one JSON line last. Every run is also written to benchmarks/results/runs/, with machine, date and command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+START = time.monotonic()  # before the heavy imports: the first training step is counted from here
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from support import machine, report, scenes  # noqa: E402
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scene", help="lego, fox, demo, a folder, or report")
+    parser.add_argument("--seconds", type=float, default=60.0, help="seconds of training")
+    parser.add_argument("--scale", type=float, default=None, help="scale of the images of a folder (default 1)")
+    parser.add_argument("--curve", type=float, nargs="*", default=[], help="also evaluate at these seconds of training")
+    parser.add_argument("--peer", choices=["nerfacto"], default=None, help="run another method beside it, in turn")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")
+    parser.add_argument("--note", default="", help="kept with the results")
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Run, record, and print one JSON line."""
+    args = parse()
+    if args.scene == "report":
+        print(json.dumps(report.write(HERE / "results")))
+        return
+    from support import training
+
+    data, scale = scenes.find(args.scene, args.scale)
+    figures = training.run("instant-hash", data, scale, args, START)
+    if args.peer:
+        peer = training.run(args.peer, data, scale, args, time.monotonic())
+        figures["peer"] = {"method": args.peer, **peer}
+        figures["rays_per_s_ratio"] = round(figures["rays_per_s"] / peer["rays_per_s"], 2)
+        figures["render_rays_per_s_ratio"] = round(figures["render_rays_per_s"] / peer["render_rays_per_s"], 2)
+    record = {**machine.describe(), "command": " ".join(["python", "benchmarks/cpu.py", *sys.argv[1:]]), **figures}
+    folder = HERE / "results" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    name = f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s-{record['date'].replace(':', '')}.json"
+    (folder / name).write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps({"scene": args.scene, "seconds": args.seconds, **figures}))
+
+
+if __name__ == "__main__":
+    main()

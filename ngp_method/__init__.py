@@ -1,0 +1,3 @@
+"""instant-hash: Instant-NGP for nerfstudio, on any machine."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,127 @@
+"""The data manager: nerfstudio's, with images kept as bytes and rays looked up instead of worked out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.scene_box import SceneBox
+from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+
+from ngp_method.data.auto import AutoDataParserConfig
+from ngp_method.data.geometry import geometry_for
+from ngp_method.data.images import ByteDataset
+from ngp_method.data.pixels import PixelBatches
+from ngp_method.data.rays import CachedRayGenerator
+
+
+@dataclass
+class InstantHashDataManagerConfig(VanillaDataManagerConfig):
+    """nerfstudio's data manager with images kept as bytes, pixels drawn uniformly and rays from a table."""
+
+    _target: type = field(default_factory=lambda: InstantHashDataManager)
+    """target class to instantiate"""
+    dataparser: AnnotatedDataParserUnion = field(default_factory=AutoDataParserConfig)
+    """Reads the scene. auto-data, the default, recognises the format."""
+    train_num_rays_per_batch: int = 4096
+    """Rays of a training step, to begin with: the model adapts their number to its sample budget."""
+    eval_num_rays_per_batch: int = 4096
+    """Rays of the evaluation batches whose loss is logged."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.patch_size != 1:
+            raise ValueError(f"patch_size {self.patch_size}: this data manager draws single pixels; leave it at 1.")
+        if self.train_num_images_to_sample_from != -1 or self.eval_num_images_to_sample_from != -1:
+            raise ValueError(
+                "num_images_to_sample_from: all images are held in memory as bytes; leave it at -1, and take "
+                "auto-data --downscale-factor where they do not fit."
+            )
+
+
+class InstantHashDataManager(VanillaDataManager[ByteDataset]):
+    """See :class:`InstantHashDataManagerConfig`.
+
+    The training dataset's metadata, which nerfstudio hands to the model, has ``geometry`` (a
+    :class:`~ngp_method.scene.SceneGeometry`, whichever parser was used) and ``train_cameras`` (nerfstudio ``Cameras``
+    of the training images as they are trained on).
+    """
+
+    config: InstantHashDataManagerConfig
+    train_batches: PixelBatches
+    eval_batches: PixelBatches
+
+    def create_train_dataset(self) -> ByteDataset:
+        """The training images, and the scene's geometry in their metadata."""
+        outputs = self.train_dataparser_outputs
+        self.geometry = geometry_for(outputs, self.dataparser_config)
+        dataset = ByteDataset(outputs, self.config.camera_res_scale_factor)
+        self._describe(dataset)
+        dataset.metadata["train_cameras"] = dataset.cameras
+        return dataset
+
+    def create_eval_dataset(self) -> ByteDataset:
+        """The images held out, in the same geometry."""
+        outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
+        dataset = ByteDataset(outputs, self.config.camera_res_scale_factor)
+        self._describe(dataset)
+        return dataset
+
+    def _describe(self, dataset: ByteDataset) -> None:
+        dataset.metadata = {**dataset.metadata, "geometry": self.geometry}
+        dataset.scene_box = SceneBox(aabb=self.geometry.aabb)
+
+    def setup_train(self) -> None:
+        """Prepares batches of training pixels; images are decoded now, or when first needed outside of training."""
+        CONSOLE.print("Setting up training dataset...")
+        self.train_batches = self._batches(self.train_dataset, self.config.train_num_rays_per_batch)
+        self.train_pixel_sampler: Any = self.train_batches
+        self.train_ray_generator: Any = self._rays(self.train_dataset)
+        if self.test_mode == "val":
+            self.train_batches.load()
+
+    def setup_eval(self) -> None:
+        """Prepares batches of held-out pixels, and the loaders of whole held-out images that nerfstudio asks for."""
+        CONSOLE.print("Setting up evaluation dataset...")
+        self.eval_batches = self._batches(self.eval_dataset, self.config.eval_num_rays_per_batch)
+        self.eval_pixel_sampler: Any = self.eval_batches
+        self.eval_ray_generator: Any = self._rays(self.eval_dataset)
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        if self.test_mode == "val":
+            self.eval_batches.load()
+
+    def _batches(self, dataset: ByteDataset, num_rays: int) -> PixelBatches:
+        # nerfstudio seeds torch before it builds the pipeline: the sampler's own seed follows from that one
+        seed = int(torch.randint(2**62, (1,)))
+        return PixelBatches(dataset, num_rays, self.device, self.config.images_on_gpu, seed)
+
+    def _rays(self, dataset: ByteDataset) -> CachedRayGenerator:
+        tables: dict[tuple[float, ...], Tensor] = self.__dict__.setdefault("_ray_tables", {})
+        return CachedRayGenerator(dataset.cameras, self.device, tables=tables)
+
+    def set_num_rays(self, num_rays: int) -> None:
+        """Sets the rays of the following training batches; evaluation keeps its own number."""
+        self.train_batches.set_num_rays_per_batch(num_rays)
+
+    def next_train(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """The next training batch.
+
+        Returns:
+            rays [n] and the batch: ``image`` [n, 3 or 4] float32 in [0, 1], ``indices`` [n, 3] camera, row, column.
+        """
+        self.train_count += 1
+        batch = self.train_batches.sample()
+        return self.train_ray_generator(batch["indices"]), batch
+
+    def next_eval(self, step: int) -> tuple[RayBundle, dict[str, Any]]:
+        """The next batch of held-out pixels, shaped as in :meth:`next_train`."""
+        self.eval_count += 1
+        batch = self.eval_batches.sample()
+        return self.eval_ray_generator(batch["indices"]), batch

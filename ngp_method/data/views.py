@@ -1,0 +1,160 @@
+"""View: one image with its camera, whatever file listed it; and views -> nerfstudio ``Cameras``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from ngp_method.data.messages import fail
+
+POSE_TOLERANCE = 1e-2
+"""How far a rotation may be from orthonormal: COLMAP's text files and many converters keep few digits."""
+
+
+@dataclass
+class View:
+    """One image and the camera that took it.
+
+    Attributes:
+        image: the image file, which exists.
+        listed: the name the scene's file gives it, for messages and splits.
+        pose: camera to world [3, 4] float64, OpenGL axes (x right, y up, looking along -z), unit of the file.
+        width, height: pixels of the image file.
+        fx, fy, cx, cy: intrinsics in pixels of the image file.
+        distortion: k1, k2, k3, k4, p1, p2 as nerfstudio orders them.
+        camera_type: nerfstudio's lens model.
+        mask, depth: files beside the image, if any.
+    """
+
+    image: Path
+    listed: str
+    pose: NDArray[np.float64]
+    width: int
+    height: int
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    camera_type: CameraType = CameraType.PERSPECTIVE
+    mask: Path | None = None
+    depth: Path | None = None
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Width and height from the file's header; the pixels are not decoded.
+
+    Raises:
+        DataError: the file is no image that Pillow can read.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.size
+    except (OSError, SyntaxError, ValueError) as error:
+        fail(unreadable(path, error))
+
+
+def unreadable(path: Path, error: BaseException) -> str:
+    """The sentence for a file that is no image, or a broken one."""
+    return f"{path} cannot be read as an image ({reason_of(error, path)}); put a sound file there or unlist it."
+
+
+def reason_of(error: BaseException, path: Path) -> str:
+    """An exception's text without the path, which the sentence around it names already."""
+    text = str(error).replace(str(path), "it").replace("''", "").strip()
+    return text or type(error).__name__
+
+
+def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
+    """A camera-to-world matrix as [3, 4] float64, with a uniform scale taken out of its rotation.
+
+    Args:
+        matrix: 4x4 or 3x4 nested lists.
+        where: names file and frame in the message.
+
+    Raises:
+        DataError: not 4x4 or 3x4, not finite, or not a rotation times one positive number.
+    """
+    mend = "mend or remove that frame."
+    try:
+        pose = np.array(matrix, dtype=np.float64)
+    except (TypeError, ValueError):
+        fail(f"{where} has a transform_matrix that is no matrix of numbers; {mend}")
+    if pose.shape not in ((4, 4), (3, 4)):
+        fail(f"{where} has a transform_matrix of shape {list(pose.shape)}, not [4, 4] or [3, 4]; {mend}")
+    if not np.isfinite(pose).all():
+        fail(f"{where} has a transform_matrix with NaN or infinity in it; {mend}")
+    if pose.shape == (4, 4) and not np.allclose(pose[3], (0.0, 0.0, 0.0, 1.0), atol=POSE_TOLERANCE):
+        fail(f"{where} has a transform_matrix whose last row is not 0 0 0 1; {mend}")
+    rotation = pose[:3, :3]
+    det = float(np.linalg.det(rotation))
+    if det <= 0.0:
+        kind = "mirrored" if det < 0.0 else "singular"
+        fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is {kind}); {mend}")
+    scale = det ** (1.0 / 3.0)
+    if np.abs(rotation.T @ rotation / scale**2 - np.eye(3)).max() > 2.0 * POSE_TOLERANCE:
+        fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is not a rotation); {mend}")
+    out: NDArray[np.float64] = pose[:3].copy()
+    if abs(scale - 1.0) > POSE_TOLERANCE:
+        out[:, :3] /= scale
+    return out
+
+
+def check_focal(value: float, where: str) -> float:
+    """A focal length in pixels.
+
+    Raises:
+        DataError: zero, negative or not finite.
+    """
+    if not (math.isfinite(value) and value > 0.0):
+        fail(f"{where} has a focal length of {value:g}; give fl_x and fl_y in pixels, above zero.")
+    return value
+
+
+def scaled_size(view: View, factor: float) -> tuple[int, int]:
+    """Width and height of a view's image made smaller by ``factor``; rounded down as nerfstudio does, at least 1."""
+    return max(1, int(view.width / factor)), max(1, int(view.height / factor))
+
+
+def to_cameras(views: Sequence[View], poses: Tensor, factor: float, metadata: dict[str, Any] | None = None) -> Cameras:
+    """nerfstudio cameras of images made smaller by ``factor``.
+
+    Intrinsics follow the true ratio of sizes, which differs between the axes where the size does not divide evenly.
+
+    Args:
+        views: N views.
+        poses: camera to world in the world frame, [N, 3, 4] float32.
+        factor: 1 for the images as they are on disk.
+        metadata: kept on the cameras.
+    """
+    rows = []
+    for view in views:
+        width, height = scaled_size(view, factor)
+        sx, sy = width / view.width, height / view.height
+        rows.append((view.fx * sx, view.fy * sy, view.cx * sx, view.cy * sy, width, height))
+    table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6)
+    fx, fy, cx, cy = table[:, :4].float().split(1, dim=-1)
+    distortion = torch.tensor([v.distortion for v in views], dtype=torch.float32).reshape(-1, 6)
+    return Cameras(
+        camera_to_worlds=poses,
+        fx=fx,
+        fy=fy,
+        cx=cx,
+        cy=cy,
+        width=table[:, 4:5].long(),
+        height=table[:, 5:6].long(),
+        # None spares nerfstudio ten Newton steps a ray wherever it makes rays itself
+        distortion_params=distortion if bool((distortion != 0).any()) else None,
+        camera_type=torch.tensor([[v.camera_type.value] for v in views], dtype=torch.int64).reshape(-1, 1),
+        metadata=metadata,
+    )

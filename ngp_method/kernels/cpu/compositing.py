@@ -1,0 +1,73 @@
+"""Compositing kernels: transmittance, weights, sums and their gradients, a range of rays at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+ZERO = np.float32(0.0)
+ONE = np.float32(1.0)
+HALF = np.float32(0.5)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def visible(sigmas, t_starts, t_ends, packed_info, log_threshold, counts, begin, end):  # type: ignore[no-untyped-def]
+    """Samples of each ray before which the optical thickness is at most -log(threshold)."""
+    for r in range(begin, end):
+        first, n = packed_info[r, 0], packed_info[r, 1]
+        thickness, k = ZERO, 0
+        while k < n and thickness <= -log_threshold:
+            thickness += sigmas[first + k] * (t_ends[first + k] - t_starts[first + k])
+            k += 1
+        counts[r] = k
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def forward(sigmas, rgbs, t_starts, t_ends, packed_info, colours, opacities, depths, weights, begin, end):  # type: ignore[no-untyped-def]
+    """Weights and sums. rgbs are float32 rows [3, n_padded]; colours [R, 3]."""
+    for r in range(begin, end):
+        first, n = packed_info[r, 0], packed_info[r, 1]
+        before = ONE
+        red = green = blue = opacity = depth = ZERO
+        for i in range(first, first + n):
+            alpha = np.float32(-math.expm1(-sigmas[i] * (t_ends[i] - t_starts[i])))
+            w = before * alpha
+            weights[i] = w
+            red += w * rgbs[0, i]
+            green += w * rgbs[1, i]
+            blue += w * rgbs[2, i]
+            opacity += w
+            depth += w * HALF * (t_starts[i] + t_ends[i])
+            before *= ONE - alpha
+        colours[r, 0], colours[r, 1], colours[r, 2] = red, green, blue
+        opacities[r] = opacity
+        depths[r] = depth
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def backward(  # type: ignore[no-untyped-def]
+    sigmas, rgbs, t_starts, t_ends, packed_info, weights, colours, opacities, depths,
+    d_colours, d_opacities, d_depths, d_sigmas, d_rgbs, begin, end,
+):  # fmt: skip
+    """Gradients of densities and colours.
+
+    With value v_i = d_colour . rgb_i + d_opacity + d_depth * middle_i and S_i = sum over j > i of weight_j * v_j:
+    d sigma_i = dt_i * (T_{i+1} * v_i - S_i), T_{i+1} being the transmittance behind sample i.
+    """
+    for r in range(begin, end):
+        first, n = packed_info[r, 0], packed_info[r, 1]
+        g0, g1, g2, go, gd = d_colours[r, 0], d_colours[r, 1], d_colours[r, 2], d_opacities[r], d_depths[r]
+        behind = g0 * colours[r, 0] + g1 * colours[r, 1] + g2 * colours[r, 2] + go * opacities[r] + gd * depths[r]
+        after = ONE
+        for i in range(first, first + n):
+            dt = t_ends[i] - t_starts[i]
+            w = weights[i]
+            value = g0 * rgbs[0, i] + g1 * rgbs[1, i] + g2 * rgbs[2, i] + go + gd * HALF * (t_starts[i] + t_ends[i])
+            behind -= w * value
+            after -= w
+            d_sigmas[i] = dt * (max(after, ZERO) * value - behind)
+            d_rgbs[0, i] = g0 * w
+            d_rgbs[1, i] = g1 * w
+            d_rgbs[2, i] = g2 * w

@@ -1,0 +1,153 @@
+"""The hash encoding as a torch operation on the CPU kernels."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..layout import HashGridLayout
+from . import buffers, hashgrid, pool
+
+
+class HalfTables:
+    """float16 copies of hash tables, kept in step with the float32 parameters.
+
+    Torch counts every in-place change of a tensor; a copy is made anew when that count has moved on. The optimiser kernel
+    writes parameter and copy together without counting.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
+
+    def of(self, table: Tensor) -> Tensor:
+        """The up-to-date float16 copy of a float32 table."""
+        found = self._copies.get(id(table))
+        if found is not None and found[0]() is table:
+            if found[1] == table._version:
+                return found[2]
+            half = found[2]
+        else:
+            self._copies = {key: entry for key, entry in self._copies.items() if entry[0]() is not None}
+            half = torch.empty(table.shape, dtype=torch.float16)
+        source = table.detach()
+        ranges = pool.chunks(source.shape[0], 16, at_least=1 << 18)
+        pool.run(lambda c: half[slice(*ranges[c])].copy_(source[slice(*ranges[c])]), len(ranges))
+        self._copies[id(table)] = (weakref.ref(table), table._version, half)
+        return half
+
+    def current(self, table: Tensor) -> Tensor | None:
+        """The copy if there is one and it is up to date."""
+        found = self._copies.get(id(table))
+        return found[2] if found and found[0]() is table and found[1] == table._version else None
+
+
+def _forward(x: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
+    """Positions rows and a float16 (float32) table -> int32 pairs (float32 rows)."""
+    half = table.dtype == torch.float16
+    features = layout.n_features_per_level
+    per_entry = features // 2 if half else features
+    n = x.shape[1]
+    out = torch.empty(layout.n_levels * per_entry, n, dtype=torch.int32 if half else torch.float32)
+    kernel = hashgrid.encode_half if half else hashgrid.encode_float
+    xs, target = x.numpy(), (buffers.words(out) if half else out.numpy())
+    source = buffers.words(table.view(torch.int32))
+    shift = per_entry.bit_length() - 1
+    ranges = pool.chunks(n, hashgrid.BLOCK)
+
+    def task(chunk: int) -> None:
+        for index, level in enumerate(layout.levels):
+            part = source[level.offset * per_entry : (level.offset + level.entries) * per_entry]
+            kernel(
+                xs, part, target, level.scale, level.resolution, level.entries, level.dense, shift,
+                index * per_entry, *ranges[chunk],
+            )  # fmt: skip
+
+    pool.run(task, len(ranges))
+    return out
+
+
+def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridLayout, n: int) -> None:
+    """Add to the table's gradient: one level and two of its features to a task, dearest levels first."""
+    features = layout.n_features_per_level
+    paired = upstream.dtype == torch.int32
+    kernel = hashgrid.scatter_pairs if paired else hashgrid.scatter
+    rows = buffers.words(upstream) if paired else upstream.numpy()
+    xs, target = x.numpy(), grad.numpy()
+    tasks = [(index, column) for index in reversed(range(layout.n_levels)) for column in range(0, features, 2)]
+
+    def task(number: int) -> None:
+        index, column = tasks[number]
+        level = layout.levels[index]
+        part = target[level.offset * features : (level.offset + level.entries) * features]
+        row = index * features + column
+        kernel(
+            xs, rows, part, level.scale, level.resolution, level.entries, level.dense, features, column,
+            row // 2 if paired else row, n,
+        )  # fmt: skip
+
+    pool.run(task, len(tasks))
+
+
+def _position_gradient(x: Tensor, upstream: Tensor, table: Tensor, layout: HashGridLayout, n: int) -> Tensor:
+    features = layout.n_features_per_level
+    if upstream.dtype == torch.int32:
+        upstream = buffers.tensor_to_rows(dense(buffers.pairs_to_tensor(upstream, n)))
+    xs, rows, source, out = x.numpy(), upstream.numpy(), table.detach().numpy(), torch.zeros_like(x)
+    ranges = pool.chunks(n, 1)
+
+    def task(chunk: int) -> None:
+        for index, level in enumerate(layout.levels):
+            part = source[level.offset * features : (level.offset + level.entries) * features]
+            hashgrid.position_gradient(
+                xs, part, rows, out.numpy(), level.scale, level.resolution, level.entries, level.dense, features,
+                index * features, *ranges[chunk],
+            )  # fmt: skip
+
+    pool.run(task, len(ranges))
+    return buffers.rows_to_tensor(out, n)
+
+
+def dense(features: Tensor) -> Tensor:
+    """Features in any layout -> [N, C] float32."""
+    if features.ndim == 3:
+        return features.permute(1, 0, 2).reshape(features.shape[1], 2 * features.shape[0]).float()
+    return features
+
+
+class HashEncode(torch.autograd.Function):
+    """(positions, table, float16 table or None, layout, features or None) -> features."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout, features: Tensor | None
+    ) -> Tensor:
+        """Encode, or take over features that were encoded before."""
+        n = positions.shape[0]
+        x = buffers.tensor_to_rows(positions)
+        ctx.save_for_backward(x, table)
+        ctx.layout, ctx.n = layout, n
+        if features is not None:
+            return features.view_as(features)
+        out = _forward(x, table.detach() if half is None else half, layout)
+        return buffers.rows_to_tensor(out, n) if half is None else buffers.pairs_to_tensor(out, n)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of positions and table (see ``grad_in_place`` below)."""
+        (grad,) = grad_outputs
+        x, table = ctx.saved_tensors
+        upstream = buffers.tensor_to_pairs(grad) if grad.ndim == 3 else buffers.tensor_to_rows(grad)
+        d_positions = d_table = None
+        if ctx.needs_input_grad[1]:
+            # An optimiser that keeps one gradient buffer says so (grad_in_place): adding there saves two passes over it.
+            in_place = getattr(table, "grad_in_place", False) and table.grad is not None
+            target = table.grad if in_place else torch.zeros_like(table)
+            assert target is not None
+            _table_gradient(x, upstream, target, ctx.layout, ctx.n)
+            d_table = None if in_place else target
+        if ctx.needs_input_grad[0]:
+            d_positions = _position_gradient(x, upstream, table, ctx.layout, ctx.n)
+        return d_positions, d_table, None, None, None

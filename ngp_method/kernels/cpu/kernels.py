@@ -1,0 +1,121 @@
+"""CpuKernels: the table of operations, each a line or two that leads to its room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ...samples import PackedSamples
+from ...scene import SceneGeometry
+from ..interface import AdamSettings, AdamState, Composited
+from ..layout import HashGridLayout, MLPLayout
+from ..spherical import spherical_harmonics
+from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, volume
+
+
+class CpuKernels:
+    """Numba kernels for any processor.
+
+    Args:
+        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; needs AMX), ``float32``, or
+            ``auto``: bfloat16 where the processor has it.
+        threads: threads to use; default: what torch was set to.
+    """
+
+    name = "cpu"
+
+    def __init__(self, precision: str = "auto", threads: int | None = None) -> None:
+        if precision not in ("auto", "float32", "bfloat16"):
+            raise ValueError(f"precision must be auto, float32 or bfloat16, not '{precision}'.")
+        count = pool.use_threads(threads)
+        self.low_precision = precision != "float32" and amx.available()
+        if precision == "bfloat16" and not self.low_precision:
+            raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
+        self.half_tables = encode.HalfTables()
+        self._blocks = volume.Blocks()
+        kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
+        self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
+
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None
+    ) -> Tensor:
+        """See the interface."""
+        if layout.n_features_per_level == 1:
+            raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
+        half = self.half_tables.of(table) if self.low_precision else None
+        result = encode.HashEncode.apply(positions, table, half, layout, features)
+        assert isinstance(result, Tensor)
+        return result
+
+    def sh_encode(self, directions: Tensor) -> Tensor:
+        """See the interface."""
+        values = spherical_harmonics(directions.detach())
+        return buffers.pairs_to_tensor(buffers.tensor_to_pairs(values), values.shape[0]) if self.low_precision else values
+
+    def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
+        """See the interface."""
+        if self.low_precision:
+            return mlp_tiles.perceptron(parts, weights, layout, rows)
+        missing = layout.padded_input - sum(self._width(part) for part in parts)
+        if missing:
+            parts = [*parts, torch.zeros(parts[0].shape[-1 if parts[0].ndim == 1 else 0], missing)]
+        return mlp.perceptron([encode.dense(part) for part in parts], weights, layout, rows)
+
+    @staticmethod
+    def _width(features: Tensor) -> int:
+        return features.shape[-1] if features.ndim == 2 else 2 * features.shape[0]
+
+    def take_features(self, features: Tensor, index: Tensor) -> Tensor:
+        """See the interface."""
+        if features.ndim == 3:
+            pairs = buffers.tensor_to_pairs(features)
+            return buffers.pairs_to_tensor(_take(pairs, index), index.shape[0])
+        return buffers.rows_to_tensor(_take(buffers.tensor_to_rows(features), index), index.shape[0])
+
+    def dense_features(self, features: Tensor) -> Tensor:
+        """See the interface."""
+        return encode.dense(features)
+
+    def march(
+        self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
+        jitter: Tensor | None = None, max_samples: int | None = None,
+    ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
+        """See the interface."""
+        blocks = self._blocks.of(occupied)
+        return volume.march(rays_o, rays_d, t_min, t_max, occupied, blocks, geometry, jitter, max_samples)
+
+    def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """See the interface."""
+        return volume.points(rays_o, rays_d, samples, geometry)
+
+    def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
+        """See the interface."""
+        return volume.visible_counts(sigmas, samples, threshold)
+
+    def composite(self, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
+        """See the interface."""
+        return volume.composite(sigmas, rgbs, samples)
+
+    def adam_step(self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings) -> None:
+        """See the interface."""
+        half = self.half_tables.current(param)
+        adam.step(param, grad, state, settings, half)
+
+    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
+        """See the interface."""
+        source, ranges = value.detach(), pool.chunks(average.shape[0], 16, at_least=1 << 16, per_thread=4)
+        pool.run(lambda c: average[slice(*ranges[c])].lerp_(source[slice(*ranges[c])], weight), len(ranges))
+
+
+def _take(rows: Tensor, index: Tensor) -> Tensor:
+    """Columns of rows, in a padded buffer of their own (padding: zeros)."""
+    n = index.shape[0]
+    out: Any = torch.zeros(rows.shape[0], buffers.padded(n), dtype=rows.dtype)
+    ranges = pool.chunks(rows.shape[0], 1, at_least=1)
+    pool.run(
+        lambda c: torch.index_select(rows[slice(*ranges[c])], 1, index, out=out[slice(*ranges[c]), :n]), len(ranges)
+    )
+    return torch.as_tensor(out)

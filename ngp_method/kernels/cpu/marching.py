@@ -1,0 +1,159 @@
+"""Marching kernels: the step law of instant-ngp through the cascaded occupancy grid, a range of rays at a time."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+ZERO = np.float32(0.0)
+HALF = np.float32(0.5)
+ONE = np.float32(1.0)
+HUGE = np.float32(3e38)
+
+SKIP = 8
+"""Edge, in cells, of the blocks that are stepped over whole when empty."""
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _exponent(value):  # type: ignore[no-untyped-def]
+    """e such that value = f * 2^e with f in [0.5, 1)."""
+    return math.frexp(value)[1]
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _exit(p, d, cell, size):  # type: ignore[no-untyped-def]
+    """Distance along d to the far side of the slab [cell, cell + 1] * size."""
+    if d > ZERO:
+        return ((np.float32(cell) + ONE) * size - p) / d
+    if d < ZERO:
+        return (np.float32(cell) * size - p) / d
+    return HUGE
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def march_rays(  # type: ignore[no-untyped-def]
+    rays_o, rays_d, t_min, t_max, jitter, occupied, blocks, center, unit, cone, min_step, max_step, limit,
+    t_out, dt_out, counts, resume, begin, end,
+):  # fmt: skip
+    """Samples of rays begin .. end - 1.
+
+    Args:
+        rays_o, rays_d: float32 [R, 3].
+        t_min, t_max, jitter: float32 [R].
+        occupied: uint8 [K, G, G, G].
+        blocks: uint8 [K, G / SKIP, G / SKIP, G / SKIP], whether any cell of a block is occupied.
+        center: float32 [3]; unit: edge of the unit cube; cone, min_step, max_step: the step law (world units).
+        limit: most samples of one ray.
+        t_out, dt_out: float32 [end - begin, limit], begins and lengths of the samples.
+        counts: int32 [R].
+        resume: float32 [R], where the ray stands when it stopped: t_max or more if it is done.
+    """
+    levels, grid = occupied.shape[0], occupied.shape[1]
+    inv_unit = ONE / unit
+    for r in range(begin, end):
+        ox = (rays_o[r, 0] - center[0]) * inv_unit
+        oy = (rays_o[r, 1] - center[1]) * inv_unit
+        oz = (rays_o[r, 2] - center[2]) * inv_unit
+        dx, dy, dz = rays_d[r, 0] * inv_unit, rays_d[r, 1] * inv_unit, rays_d[r, 2] * inv_unit
+        t, t_end = t_min[r], t_max[r]
+        t += jitter[r] * min(max(t * cone, min_step), max_step)
+        n = 0
+        row = r - begin
+        while t < t_end and n < limit:
+            dt = min(max(t * cone, min_step), max_step)
+            middle = t + HALF * dt
+            px, py, pz = ox + dx * middle, oy + dy * middle, oz + dz * middle
+            reach = max(max(abs(px), abs(py)), abs(pz))
+            by_step = _exponent(dt * inv_unit * np.float32(2 * grid))
+            level = min(max(max(_exponent(reach) + 1, by_step), 0), levels - 1)
+            scale = np.float32(grid) / np.float32(1 << level)
+            # Coordinates in cells of this cascade.
+            shift = HALF * np.float32(grid)
+            qx, qy, qz = px * scale + shift, py * scale + shift, pz * scale + shift
+            ix, iy, iz = int(math.floor(qx)), int(math.floor(qy)), int(math.floor(qz))
+            if ix < 0 or iy < 0 or iz < 0 or ix >= grid or iy >= grid or iz >= grid:
+                t += dt
+                continue
+            if occupied[level, ix, iy, iz]:
+                t_out[row, n] = t
+                dt_out[row, n] = dt
+                n += 1
+                t += dt
+                continue
+            size = ONE
+            if not blocks[level, ix // SKIP, iy // SKIP, iz // SKIP]:
+                size = np.float32(SKIP)
+                ix, iy, iz = ix // SKIP, iy // SKIP, iz // SKIP
+            ahead = min(
+                _exit(qx, dx * scale, ix, size), min(_exit(qy, dy * scale, iy, size), _exit(qz, dz * scale, iz, size))
+            )
+            # The cell was chosen for this step's length and this shell of the cascades: leave neither unseen.
+            target = middle + max(ahead, ZERO)
+            if levels > 1:
+                if cone > ZERO:
+                    grown = np.float32(1 << max(by_step, 0)) / (np.float32(2 * grid) * inv_unit * cone)
+                    target = min(target, max(grown, middle))
+                if level > 0:
+                    inner = np.float32(1 << (level - 1)) * HALF
+                    target = min(target, middle + _entry(px, py, pz, dx, dy, dz, inner))
+            t += dt
+            dt = min(max(t * cone, min_step), max_step)
+            while t + HALF * dt < target and t < t_end:
+                t += dt
+                dt = min(max(t * cone, min_step), max_step)
+        counts[r] = n
+        resume[r] = t
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def _entry(px, py, pz, dx, dy, dz, half):  # type: ignore[no-untyped-def]
+    """Distance from a point outside to the cube [-half, half]^3 along d; HUGE if it is missed."""
+    near, far = ZERO, HUGE
+    for axis in range(3):
+        p = px if axis == 0 else (py if axis == 1 else pz)
+        d = dx if axis == 0 else (dy if axis == 1 else dz)
+        if d == ZERO:
+            if abs(p) >= half:
+                return HUGE
+        else:
+            a, b = (-half - p) / d, (half - p) / d
+            near, far = max(near, min(a, b)), min(far, max(a, b))
+    return near if near < far else HUGE
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill(t_in, dt_in, first, counts, t_starts, t_ends, ray_indices, begin, end):  # type: ignore[no-untyped-def]
+    """Copy the rows of :func:`march_rays` into the packed layout."""
+    for r in range(begin, end):
+        row, base = r - begin, first[r]
+        for k in range(counts[r]):
+            t = t_in[row, k]
+            t_starts[base + k] = t
+            t_ends[base + k] = t + dt_in[row, k]
+            ray_indices[base + k] = r
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def points(rays_o, rays_d, t_starts, t_ends, ray_indices, low, scale, out, begin, end):  # type: ignore[no-untyped-def]
+    """Middles of samples begin .. end - 1, normalised to [0, 1]: float32 rows [3, n_padded]."""
+    for i in range(begin, end):
+        r = ray_indices[i]
+        t = HALF * (t_starts[i] + t_ends[i])
+        for axis in range(3):
+            value = (rays_o[r, axis] + rays_d[r, axis] * t - low[axis]) * scale
+            out[axis, i] = min(max(value, ZERO), ONE)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def block_occupancy(occupied, blocks):  # type: ignore[no-untyped-def]
+    """Whether any cell of each SKIP^3 block is occupied."""
+    levels, grid = occupied.shape[0], occupied.shape[1]
+    blocks[:] = 0
+    for k in range(levels):
+        for x in range(grid):
+            for y in range(grid):
+                for z in range(grid):
+                    if occupied[k, x, y, z]:
+                        blocks[k, x // SKIP, y // SKIP, z // SKIP] = 1

@@ -1,0 +1,68 @@
+"""Threads for the numba kernels.
+
+Every kernel here is serial, releases the interpreter lock and works on a range; this pool runs ranges side by side. One
+pool of plain threads, instead of numba's and torch's OpenMP pools, because two such pools spin against each other: a
+torch call leaves its workers spinning for milliseconds on the cores that the next kernel needs. ``use_threads`` therefore
+also keeps torch's own operations on the calling thread. Sums are made per chunk and added in order, so that results do not
+depend on timing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_pool: ThreadPoolExecutor | None = None
+_threads = 1
+
+
+def use_threads(count: int | None = None) -> int:
+    """Start the pool (once) and return the number of threads, the caller's included.
+
+    Args:
+        count: threads; default: torch's setting before the first call (so OMP_NUM_THREADS counts).
+    """
+    global _pool, _threads
+    if _pool is None or (count is not None and count != _threads):
+        _threads = max(1, count or min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+        torch.set_num_threads(1)
+        if _pool is not None:
+            _pool.shutdown()
+        _pool = ThreadPoolExecutor(max(1, _threads - 1), "ngp", initializer=torch.set_num_threads, initargs=(1,))
+    return _threads
+
+
+def run(task: Callable[[int], object], count: int) -> None:
+    """task(0) ... task(count - 1), in any order, side by side; returns when all are done."""
+    threads = min(use_threads(), count)
+    if threads <= 1:
+        for index in range(count):
+            task(index)
+        return
+    assert _pool is not None
+    numbers = itertools.count()
+
+    def work() -> None:
+        for index in numbers:
+            if index >= count:
+                return
+            task(index)
+
+    futures = [_pool.submit(work) for _ in range(threads - 1)]
+    work()
+    for future in futures:
+        future.result()
+
+
+def chunks(n: int, multiple: int, at_least: int = 1024, per_thread: int = 1) -> list[tuple[int, int]]:
+    """Split range(n) into about per_thread * threads ranges that begin at multiples of ``multiple``."""
+    if n <= 0:
+        return []
+    wanted = max(1, min(per_thread * use_threads(), n // at_least))
+    size = -(-n // wanted)
+    size = -(-size // multiple) * multiple
+    return [(begin, min(begin + size, n)) for begin in range(0, n, size)]

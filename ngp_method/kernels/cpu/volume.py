@@ -1,0 +1,146 @@
+"""Marching and compositing as torch operations on the CPU kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...samples import PackedSamples, packed_info_from_counts
+from ...scene import MAX_STEPS, SceneGeometry
+from ..interface import Composited
+from . import buffers, compositing, marching, pool
+
+RAYS_PER_TASK = 256
+"""Rays marched at a time: their scratch rows (256 * 1024 * 8 bytes) stay in the second-level cache."""
+
+
+class Blocks:
+    """The coarse grid that lets the marcher step over empty blocks; made anew when the occupancy grid changed."""
+
+    def __init__(self) -> None:
+        self._key: tuple[int, int] | None = None
+        self._blocks = np.zeros((0, 0, 0, 0), np.uint8)
+
+    def of(self, occupied: Tensor) -> np.ndarray:
+        """uint8 [K, G / SKIP, ...] of bool [K, G, G, G]."""
+        key = (occupied.data_ptr(), occupied._version)
+        if key != self._key:
+            levels, grid = occupied.shape[0], occupied.shape[1]
+            if grid % marching.SKIP:
+                raise ValueError(f"The occupancy grid's resolution must be a multiple of {marching.SKIP}, not {grid}.")
+            self._blocks = np.zeros((levels, *[grid // marching.SKIP] * 3), np.uint8)
+            marching.block_occupancy(occupied.view(torch.uint8).numpy(), self._blocks)
+            self._key = key
+        return self._blocks
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().to(torch.float32).contiguous().numpy())
+
+
+def march(
+    rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, blocks: np.ndarray,
+    geometry: SceneGeometry, jitter: Tensor | None, max_samples: int | None,
+) -> tuple[PackedSamples, Tensor]:  # fmt: skip
+    """The operation ``march``."""
+    n_rays, limit = rays_o.shape[0], min(max_samples or MAX_STEPS, MAX_STEPS)
+    o, d, near, far = _array(rays_o), _array(rays_d), _array(t_min), _array(t_max)
+    shift = np.zeros(n_rays, np.float32) if jitter is None else _array(jitter)
+    counts, resume = torch.zeros(n_rays, dtype=torch.int32), torch.zeros(n_rays)
+    grid = occupied.view(torch.uint8).numpy()
+    numbers = [np.float32(v) for v in (geometry.unit_size, geometry.cone_angle, geometry.min_step, geometry.max_step)]
+    center = np.asarray(geometry.center, np.float32)
+    ranges = pool.chunks(n_rays, RAYS_PER_TASK, at_least=1, per_thread=-(-n_rays // RAYS_PER_TASK))
+    kept: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(ranges)
+
+    def walk(task: int) -> None:
+        begin, end = ranges[task]
+        t, dt = np.empty((end - begin, limit), np.float32), np.empty((end - begin, limit), np.float32)
+        marching.march_rays(
+            o, d, near, far, shift, grid, blocks, center, *numbers, limit, t, dt, counts.numpy(), resume.numpy(),
+            begin, end,
+        )  # fmt: skip
+        longest = int(counts[begin:end].max())
+        kept[task] = (t[:, :longest].copy(), dt[:, :longest].copy())
+
+    pool.run(walk, len(ranges))
+    packed = packed_info_from_counts(counts)
+    total = int(counts.sum())
+    samples = PackedSamples(torch.empty(total), torch.empty(total), torch.empty(total, dtype=torch.int32), packed)
+    first = packed[:, 0].contiguous().numpy()
+    targets = (samples.t_starts.numpy(), samples.t_ends.numpy(), samples.ray_indices.numpy())
+    pool.run(
+        lambda task: marching.fill(*kept[task], first, counts.numpy(), *targets, *ranges[task]), len(ranges)
+    )
+    return samples, resume
+
+
+def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+    """The operation ``points``: [N, 3], in memory rows [3, n_padded]."""
+    n = samples.n_samples
+    out = torch.empty(3, buffers.padded(n))
+    out[:, n:] = 0
+    low = np.asarray(geometry.center, np.float32) - np.float32(0.5 * geometry.box_size)
+    args = (_array(rays_o), _array(rays_d), _array(samples.t_starts), _array(samples.t_ends))
+    ranges = pool.chunks(n, buffers.BLOCK)
+    pool.run(
+        lambda c: marching.points(
+            *args, samples.ray_indices.numpy(), low, np.float32(1.0 / geometry.box_size), out.numpy(), *ranges[c]
+        ),
+        len(ranges),
+    )
+    return buffers.rows_to_tensor(out, n)
+
+
+def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
+    """The operation ``visible_counts``."""
+    counts = torch.zeros(samples.n_rays, dtype=torch.int32)
+    arrays = (_array(sigmas), _array(samples.t_starts), _array(samples.t_ends), samples.packed_info.numpy())
+    log_threshold = np.float32(math.log(threshold))
+    ranges = pool.chunks(samples.n_rays, 1, at_least=256)
+    pool.run(lambda c: compositing.visible(*arrays, log_threshold, counts.numpy(), *ranges[c]), len(ranges))
+    return counts
+
+
+class Composite(torch.autograd.Function):
+    """(sigmas, rgbs, samples) -> (rgbs [R, 3], opacities [R], depths [R], weights [N])."""
+
+    @staticmethod
+    def forward(ctx: Any, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> tuple[Tensor, ...]:
+        """Sums along the rays."""
+        density, rows = sigmas.detach().contiguous(), buffers.tensor_to_rows(rgbs)
+        sums = (torch.zeros(samples.n_rays, 3), torch.zeros(samples.n_rays), torch.zeros(samples.n_rays))
+        weights = torch.empty(samples.n_samples)
+        arrays = (_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends))
+        ranges = pool.chunks(samples.n_rays, 1, at_least=256)
+        out = [t.numpy() for t in (*sums, weights)]
+        pool.run(
+            lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges)
+        )
+        ctx.save_for_backward(density, rows, *sums, weights)
+        ctx.samples = samples
+        ctx.mark_non_differentiable(weights)
+        return (*sums, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """See :func:`compositing.backward`."""
+        density, rows, colours, opacities, depths, weights = ctx.saved_tensors
+        samples: PackedSamples = ctx.samples
+        d_sigmas, d_rows = torch.empty_like(density), torch.empty_like(rows)
+        d_rows[:, samples.n_samples :] = 0
+        arrays = [_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends)]
+        arrays += [samples.packed_info.numpy(), weights.numpy(), colours.numpy(), opacities.numpy(), depths.numpy()]
+        arrays += [_array(g) for g in grad_outputs[:3]] + [d_sigmas.numpy(), d_rows.numpy()]
+        ranges = pool.chunks(samples.n_rays, 1, at_least=256)
+        pool.run(lambda c: compositing.backward(*arrays, *ranges[c]), len(ranges))
+        return d_sigmas, buffers.rows_to_tensor(d_rows, samples.n_samples), None
+
+
+def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
+    """The operation ``composite``."""
+    return Composited(*Composite.apply(sigmas, rgbs, samples))

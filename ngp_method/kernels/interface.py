@@ -1,0 +1,180 @@
+"""The operations a kernel set offers: names, shapes, dtypes, units, gradients.
+
+A kernel set is an object with these methods. ``reference`` (plain torch) is the definition; every other set is held to it
+in values and in gradients. Zero rays and zero samples are legal everywhere.
+
+Conventions
+    N samples, R rays, C features. Positions are in [0, 1]^3 over the whole scene box, directions are unit vectors in
+    [-1, 1]. Distances t are in world units along unit directions. Unless stated, tensors are float32.
+    *Features* are what an encoding returns and an MLP takes: [N, C] float, or, where a kernel set has a compact layout of
+    its own, bfloat16 [C / 2, N, 2] with feature 2p + j of sample n at [p, n, j]. ``dense_features`` makes [N, C] of either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..samples import PackedSamples
+from ..scene import SceneGeometry
+from .layout import HashGridLayout, MLPLayout
+
+
+@dataclass
+class Composited:
+    """What volume rendering makes of a batch of rays.
+
+    Attributes:
+        rgbs: [R, 3] colour, premultiplied by opacity (no background).
+        opacities: [R] sum of the weights, at most 1.
+        depths: [R] sum of weight * (t_start + t_end) / 2, world units (not divided by the opacity).
+        weights: [N] T_i * alpha_i (paper of Max 1995; NeRF equation 3).
+    """
+
+    rgbs: Tensor
+    opacities: Tensor
+    depths: Tensor
+    weights: Tensor
+
+
+ADAM_MAX_STEPS = 4095
+"""Step counts saturate here: 0.99^4095 is 1e-18, the bias correction has long been 1 in float32."""
+
+
+@dataclass
+class AdamState:
+    """Moments and step counts of one flat parameter vector; :meth:`Kernels.adam_step` updates them in place.
+
+    Attributes:
+        exp_avg: [P] first moment.
+        exp_avg_sq: [P] second moment.
+        steps: [P] int16 steps taken by each parameter (tiny-cuda-nn adam.h), saturating at ADAM_MAX_STEPS.
+    """
+
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+    steps: Tensor
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Hyper-parameters of one step, tiny-cuda-nn's names."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.99
+    epsilon: float = 1e-15
+    l2_reg: float = 0.0
+
+
+class Kernels(Protocol):
+    """One implementation of every operation."""
+
+    name: str
+    description: str
+
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None
+    ) -> Tensor:
+        """Multiresolution hash encoding with trilinear interpolation (paper section 3).
+
+        Args:
+            positions: [N, 3] in [0, 1]; gradient supported.
+            table: [n_params] float32; gradient supported.
+            layout: levels and sizes.
+            features: what this operation returned for just these positions and this table before: not computed again.
+        Returns:
+            Features, C = L * F.
+        """
+        ...
+
+    def sh_encode(self, directions: Tensor) -> Tensor:
+        """Real spherical harmonics of degree 4: unit directions [N, 3] -> features, C = 16. No gradient."""
+        ...
+
+    def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
+        """Perceptron on the concatenation of ``parts`` along the feature axis.
+
+        Args:
+            parts: features with C_0, C_1, ... adding up to layout.n_input_dims; gradients supported.
+            weights: [n_params] float32; gradient supported.
+            layout: widths.
+            rows: outputs wanted, the first ones; default layout.n_output_dims.
+        Returns:
+            [N, rows] float32 (any strides).
+        """
+        ...
+
+    def take_features(self, features: Tensor, index: Tensor) -> Tensor:
+        """Features of the samples index [M] int64. No gradient."""
+        ...
+
+    def dense_features(self, features: Tensor) -> Tensor:
+        """[N, C] float32 of features in any layout."""
+        ...
+
+    def march(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        t_min: Tensor,
+        t_max: Tensor,
+        occupied: Tensor,
+        geometry: SceneGeometry,
+        jitter: Tensor | None = None,
+        max_samples: int | None = None,
+    ) -> tuple[PackedSamples, Tensor]:
+        """Steps along rays through the occupied cells (instant-ngp's step law, see :mod:`..scene`).
+
+        A ray starts at t_min + jitter * dt(t_min) and goes on by dt(t) = clamp(t * cone_angle, min_step, max_step). The
+        interval [t, t + dt] is a sample if the cell that holds its middle is occupied, in the cascade that both contains
+        the middle and has cells no smaller than the step; it is dropped otherwise. Ends at t >= t_max or after
+        ``max_samples`` samples.
+
+        Args:
+            rays_o: [R, 3] world units.
+            rays_d: [R, 3] unit vectors.
+            t_min: [R] start of each ray; a ray with t_min >= t_max has no samples.
+            t_max: [R] end of each ray.
+            occupied: [K, G, G, G] bool, cascade by cascade (x, y, z).
+            geometry: unit cube, cascades and steps.
+            jitter: [R] in [0, 1), in steps; None for zero.
+            max_samples: most samples of one ray; None for instant-ngp's 1,024.
+        Returns:
+            The samples, and [R] the t from which each ray would go on (t_max or more: it is done).
+        """
+        ...
+
+    def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """Middles of the intervals, [N, 3] in [0, 1]^3 over the scene box, clamped to it. No gradient."""
+        ...
+
+    def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
+        """[R] int32: samples of each ray before which the transmittance is at least ``threshold``. No gradient."""
+        ...
+
+    def composite(self, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
+        """Volume rendering of packed samples.
+
+        Args:
+            sigmas: [N] densities per world unit, non-negative; gradient supported.
+            rgbs: [N, 3]; gradient supported.
+            samples: the intervals.
+        Returns:
+            Sums per ray; gradients flow from rgbs, opacities and depths (weights carry none).
+        """
+        ...
+
+    def adam_step(self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings) -> None:
+        """One step of Adam in place, as tiny-cuda-nn has it; clears ``grad``.
+
+        A parameter whose gradient is exactly zero keeps its value, moments and step count.
+        """
+        ...
+
+    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
+        """average += weight * (value - average), in place."""
+        ...

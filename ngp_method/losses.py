@@ -1,0 +1,38 @@
+"""Losses on rays, with the background that alpha asks for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HUBER_DELTA = 0.1
+"""instant-ngp configs/nerf/base.json: loss "Huber", whose kink lies at 0.1."""
+
+HUBER_SCALE = 0.2
+"""instant-ngp divides this loss by 5 (nerf_device.cuh, loss_and_gradient)."""
+
+
+def huber(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean Huber loss, quadratic below 0.1: [R, 3], [R, 3] -> scalar."""
+    return HUBER_SCALE * torch.nn.functional.huber_loss(prediction, target, delta=HUBER_DELTA) / HUBER_DELTA
+
+
+def mse(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared error."""
+    return torch.nn.functional.mse_loss(prediction, target)
+
+
+LOSSES = {"huber": huber, "mse": mse}
+
+
+def blend(rgbs: Tensor, opacities: Tensor, background: Tensor) -> Tensor:
+    """Premultiplied colour [..., 3] over a background [..., 3] (or [3]); opacities [...]."""
+    return rgbs + (1.0 - opacities)[..., None] * background
+
+
+def target_over(image: Tensor, background: Tensor) -> Tensor:
+    """Pixels [..., 3] as they are, or straight-alpha pixels [..., 4] over a background."""
+    if image.shape[-1] == 3:
+        return image
+    alpha = image[..., 3:]
+    return image[..., :3] * alpha + (1.0 - alpha) * background

@@ -1,0 +1,299 @@
+"""The spine: march -> field -> composite -> loss, and nerfstudio's hooks around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Optional
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.model_components import renderers
+from nerfstudio.models.base_model import Model, ModelConfig
+from nerfstudio.utils import colormaps
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import Parameter
+
+from .encodings import EncodingSettings, build_encoding
+from .field import InstantHashField
+from .kernels import Composited, choose_kernels
+from .losses import LOSSES, blend, target_over
+from .metrics import ImageMetrics
+from .network import RadianceNetwork
+from .occupancy import OccupancyGrid
+from .rendering import T_MIN, Rendered, intersect_box, render_rays
+from .samples import PackedSamples
+from .scene import SceneGeometry
+from .visibility import seen_cells
+
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+
+RENDER_CHUNK = 1 << 15
+"""Rays rendered at a time, whatever the caller hands over (nerfstudio's exporter hands over all it has)."""
+
+
+@dataclass
+class InstantHashModelConfig(ModelConfig):
+    """Instant-NGP's radiance field."""
+
+    _target: type = field(default_factory=lambda: InstantHashModel)
+    """target class to instantiate"""
+    enable_collider: bool = False
+    """Not used: near and far follow from the scene box."""
+    eval_num_rays_per_chunk: int = 1 << 14
+    """Rays rendered at a time in evaluation and in the viewer."""
+    kernels: Literal["auto", "cpu", "cpu-float32", "reference"] = "auto"
+    """Who computes: auto chooses by device and says so; cpu is numba, cpu-float32 the same without bfloat16, reference is
+    plain torch (slow). A kernel set that is named works or stops with an error."""
+    encoding: Literal["hash", "dense", "frequency", "none"] = "hash"
+    """Encoding of positions (the paper's figure 2): multiresolution hash grid, dense multiresolution grid up to 128^3,
+    sines and cosines, or the bare coordinates."""
+    n_levels: int = 16
+    """Levels of the grid (L)."""
+    n_features_per_level: int = 2
+    """Features per grid entry (F): 1 (reference kernels only), 2, 4 or 8."""
+    log2_hashmap_size: int = 19
+    """Log2 of the most entries of a level (T)."""
+    base_resolution: int = 16
+    """Resolution of the coarsest level (N_min)."""
+    finest_resolution: Optional[int] = None
+    """Resolution of the finest level (N_max) over the whole box; default 2048 * aabb_scale."""
+    n_frequencies: int = 12
+    """Octaves of the frequency encoding."""
+    n_neurons: int = 64
+    """Width of both MLPs."""
+    n_hidden_layers: int = 1
+    """Hidden layers of the density MLP."""
+    n_hidden_layers_color: int = 2
+    """Hidden layers of the colour MLP."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Loss on colours: huber is instant-ngp's."""
+    background_color: Literal["random", "white", "black"] = "random"
+    """Background while training; random per ray makes alpha count and leaves no haze."""
+    eval_background_color: Literal["white", "black"] = "white"
+    """Background of rendered pictures and, where pictures have alpha, of the ground truth they are measured against."""
+    near_plane: Optional[float] = None
+    """Distance before which nothing is sampled, world units; default: what the data calls for."""
+    sample_budget: Optional[int] = None
+    """Samples per training step that the number of rays is adapted to; default 2^18 on a GPU, 2^16 on a processor."""
+    max_rays: int = 1 << 18
+    """Most rays of a training step."""
+    grid_resolution: int = 128
+    """Cells along an edge of each cascade of the occupancy grid."""
+    grid_update_share: float = 0.5
+    """Cells of the occupancy grid evaluated per sample marched: what keeps its updates cheap."""
+    mark_unseen: bool = True
+    """Keep cells empty that no training camera sees."""
+    average_decay: float = 0.95
+    """Decay, per step, of the running average of the weights that is rendered; 0 renders the weights themselves."""
+    average_interval: int = 4
+    """Steps between two updates of the average (with decay^interval): each is a pass over the whole table."""
+    lpips_weights: Optional[Path] = None
+    """AlexNet and LPIPS weights (.npz) for the LPIPS metric; default: $LPIPS_WEIGHTS or torch's cache, else left out."""
+
+
+class InstantHashModel(Model):
+    """See :class:`InstantHashModelConfig`.
+
+    Attributes:
+        geometry: the scene box in the world.
+        field: the radiance field.
+        grid: the occupancy grid.
+        counts: what the last training step did: rays, samples marched, samples kept before the transmittance ran out.
+    """
+
+    config: InstantHashModelConfig
+
+    def populate_modules(self) -> None:
+        """Builds field and grid for the scene the data describe."""
+        super().populate_modules()
+        config, metadata = self.config, self.kwargs.get("metadata") or {}
+        device = torch.device(self.kwargs.get("device", "cpu"))
+        self.geometry: SceneGeometry = metadata.get("geometry") or SceneGeometry()
+        self.kernels, line = choose_kernels(config.kernels, device)
+        CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
+        CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
+        settings = EncodingSettings(
+            n_levels=config.n_levels,
+            n_features_per_level=config.n_features_per_level,
+            log2_hashmap_size=config.log2_hashmap_size,
+            base_resolution=config.base_resolution,
+            finest_resolution=config.finest_resolution or self.geometry.nmax,
+            n_frequencies=config.n_frequencies,
+        )
+        network = RadianceNetwork(
+            build_encoding(config.encoding, settings), self.kernels, config.n_neurons, config.n_hidden_layers,
+            config.n_hidden_layers_color,
+        )  # fmt: skip
+        self.field = InstantHashField(network, self.kernels, self.geometry)
+        for param in self.field.parameters():
+            param.kernels = self.kernels  # type: ignore[attr-defined] # the optimiser's step is a kernel too
+        self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
+        cameras = metadata.get("train_cameras")
+        if config.mark_unseen and cameras is not None:
+            self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
+        self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
+        self.image_metrics = ImageMetrics(config.lpips_weights)
+        self.counts = {"rays": 0, "marched": 0, "kept": 0}
+
+    # -- rays in, outputs out
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
+        """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
+        shape = ray_bundle.origins.shape[:-1]
+        o = ray_bundle.origins.reshape(-1, 3).float().contiguous()
+        d = torch.nn.functional.normalize(ray_bundle.directions.reshape(-1, 3).float(), dim=-1).contiguous()
+        t_min, t_max = self._interval(ray_bundle, o, d)
+        if self.training:
+            return self._train_outputs(o, d, t_min, t_max)
+        parts = [
+            self._eval_outputs(*part)
+            for part in zip(*(x.split(RENDER_CHUNK) for x in (o, d, t_min, t_max)))
+        ]
+        return {name: torch.cat([part[name] for part in parts]).view(*shape, -1) for name in parts[0]}
+
+    def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each ray may be sampled: the scene box, cut by the near plane or by the bundle's own near and far (crop)."""
+        default = self.config.near_plane if self.config.near_plane is not None else self.geometry.near
+        near = torch.full_like(o[:, 0], default) if bundle.nears is None else bundle.nears.reshape(-1).float()
+        far = torch.full_like(o[:, 0], torch.inf) if bundle.fars is None else bundle.fars.reshape(-1).float()
+        return intersect_box(o, d, self.geometry.aabb.to(o), near.clamp(min=0.0), far)
+
+    def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
+        samples, _ = self.grid.march(o, d, t_min, t_max, jitter=torch.rand_like(t_min))
+        found, n_kept = self._shade_and_composite(o, d, samples)
+        self.counts = {"rays": o.shape[0], "marched": samples.n_samples, "kept": n_kept}
+        return {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
+
+    def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
+        """Density of every sample without gradients, then everything of those in front of the opaque."""
+        network, kernels = self.field.network, self.kernels
+        weights = network.weights()
+        positions = kernels.points(o, d, samples, self.geometry)
+        with torch.no_grad():
+            features = network.encode(positions, weights)
+            sigmas = network.density_only(features, weights) / self.geometry.unit_size
+            counts = kernels.visible_counts(sigmas, samples, T_MIN)
+            first = samples.packed_info[:, 0]
+            rays = samples.ray_indices.long()
+            order = torch.arange(samples.n_samples, dtype=torch.int32, device=o.device) - first[rays]
+            kept = torch.nonzero(order < counts[rays])[:, 0]
+            samples = samples.take(kept, counts)
+            features, positions = kernels.take_features(features, kept), kernels.take_features(positions, kept)
+            harmonics = kernels.take_features(kernels.sh_encode(d), samples.ray_indices.long())
+        features = network.encode(positions, weights, features)
+        sigmas, raw = network.density(features, weights)
+        rgbs = network.color(raw, harmonics, weights)
+        return kernels.composite(sigmas / self.geometry.unit_size, rgbs, samples), samples.n_samples
+
+    def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
+        found: Rendered = render_rays(
+            self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals()
+        )
+        opacities = found.opacities[:, None]
+        # Distances of rays that met next to nothing are zero rather than noise.
+        solid = opacities > 1e-3
+        outputs = {
+            "rgb": blend(found.rgbs, found.opacities, self.background().to(o)).clamp(0.0, 1.0),
+            "accumulation": opacities,
+            "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), 0.0),
+            "median_depth": found.median_depths[:, None],
+        }
+        if found.normals is not None:
+            outputs["normals"] = 0.5 * torch.nn.functional.normalize(found.normals, dim=-1, eps=1e-6) + 0.5
+        return outputs
+
+    def wants_normals(self) -> bool:
+        """Whether normals are rendered along: always, but the viewer may know better (see :mod:`.viewer`)."""
+        return True
+
+    def background(self) -> Tensor:
+        """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one."""
+        override = renderers.BACKGROUND_COLOR_OVERRIDE
+        if override is not None:
+            return override.float().cpu()
+        return torch.tensor(BACKGROUNDS[self.config.eval_background_color])
+
+    # -- losses, metrics, pictures
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: Optional[dict[str, Tensor]] = None
+    ) -> dict[str, Tensor]:
+        """The loss of a batch of rays."""
+        prediction, target = self._against_background(outputs, batch)
+        return {"rgb_loss": LOSSES[self.config.loss](prediction, target)}
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR of a batch, and the sizes of the training step."""
+        with torch.no_grad():
+            prediction, target = self._against_background(outputs, batch)
+            psnr = -10.0 * torch.log10(torch.nn.functional.mse_loss(prediction, target).clamp(min=1e-10))
+        metrics = {"psnr": psnr}
+        if self.training:
+            rays = max(1, self.counts["rays"])
+            metrics["num_rays"] = torch.tensor(float(self.counts["rays"]))
+            metrics["samples_per_ray"] = torch.tensor(self.counts["kept"] / rays)
+        return metrics
+
+    def _against_background(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Prediction and target over one background: the same random one for both calls of a step."""
+        image, rgbs = batch["image"].to(self.device), outputs["rgb"]
+        if not self.training:
+            return rgbs, target_over(image, self.background().to(rgbs))
+        if "background" not in outputs:
+            kind = self.config.background_color
+            outputs["background"] = (
+                torch.rand_like(rgbs) if kind == "random" else torch.tensor(BACKGROUNDS[kind]).to(rgbs).expand_as(rgbs)
+            )
+        background = outputs["background"]
+        return blend(rgbs, outputs["accumulation"][:, 0], background), target_over(image, background)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR, SSIM and, where its weights are there, LPIPS of a picture; pictures for the log."""
+        predicted = outputs["rgb"]
+        truth = target_over(batch["image"].to(predicted), self.background().to(predicted))
+        images = {
+            "img": torch.cat([truth, predicted], dim=1),
+            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
+            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
+        }
+        return self.image_metrics(predicted, truth), images
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Straight-alpha picture [..., 4]: the background is taken out again, whatever it was."""
+        rgb, alpha = outputs[output_name], outputs["accumulation"]
+        if output_name != "rgb":
+            return torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1)
+        color = (rgb - (1.0 - alpha) * self.background().to(rgb)) / alpha.clamp(min=1e-6)
+        return torch.cat([color.clamp(0.0, 1.0), alpha], -1)
+
+    # -- training
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """The table, and the matrices: only these are regularised."""
+        network = self.field.network
+        table = network.encoding.table()
+        return {
+            "encoding": [table if table is not None else self.device_indicator_param],
+            "networks": [network.density_params, network.color_params],
+        }
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """After each step: the occupancy grid, and the running average of the weights."""
+        return [TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)]
+
+    def _after_step(self, step: int) -> None:
+        self.grid.count_and_update(step, self.counts["marched"], self.field.density_in_unit)
+        interval = max(1, self.config.average_interval)
+        if step % interval == 0:
+            self.field.network.update_average(self.config.average_decay**interval)
+
+    def occupancy_at(self, positions: Tensor) -> Tensor:
+        """World points [N, 3] -> whether their cell holds anything, [N] bool."""
+        return self.grid.occupied_at(positions)

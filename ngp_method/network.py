@@ -1,0 +1,129 @@
+"""The radiance field as a plain torch module: encoding -> density MLP; (its outputs, SH of the direction) -> colour MLP.
+
+Source: instant-ngp ``configs/nerf/base.json`` and ``nerf_network.h``; paper section 5.4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .encodings import Encoding
+from .kernels import Kernels
+from .kernels.layout import MLPLayout
+from .kernels.spherical import SH_DIM
+
+GEOMETRY_DIM = 16
+"""Outputs of the density MLP; the first is the logarithm of the density, all of them go on to the colour MLP."""
+
+CLAMP = 15.0
+"""The density's gradient uses exp(clamp(raw, -CLAMP, CLAMP)) (instant-ngp nerf_device.cuh, network_to_density_derivative)."""
+
+
+class _DensityHead(torch.autograd.Function):
+    """raw [N, 16] -> (exp(raw[:, 0]), raw): one node, so that both gradients meet in one buffer."""
+
+    @staticmethod
+    def forward(ctx: Any, raw: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(raw)
+        return torch.exp(raw[:, 0]), raw.view_as(raw)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor:
+        (raw,) = ctx.saved_tensors
+        d_sigma, d_raw = grad_outputs
+        if d_raw is None:
+            d_raw = torch.zeros_like(raw)
+        if d_sigma is not None:
+            d_raw[:, 0].add_(d_sigma * torch.exp(raw[:, 0].clamp(-CLAMP, CLAMP)))
+        return d_raw
+
+
+@dataclass
+class Weights:
+    """One complete set of parameters: the trained ones, or their running average."""
+
+    table: Tensor | None
+    density: Tensor
+    color: Tensor
+
+
+class RadianceNetwork(nn.Module):
+    """Density and colour of points of the scene box.
+
+    Args:
+        encoding: of positions.
+        kernels: what computes.
+        n_neurons: width of both MLPs.
+        n_hidden_layers: hidden layers of the density MLP.
+        n_hidden_layers_color: hidden layers of the colour MLP.
+    """
+
+    def __init__(
+        self,
+        encoding: Encoding,
+        kernels: Kernels,
+        n_neurons: int = 64,
+        n_hidden_layers: int = 1,
+        n_hidden_layers_color: int = 2,
+    ) -> None:
+        super().__init__()
+        self.encoding = encoding
+        self.kernels = kernels
+        self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
+        self.color_layout = MLPLayout(GEOMETRY_DIM + SH_DIM, 3, n_neurons, n_hidden_layers_color)
+        self.density_params = nn.Parameter(xavier_uniform(self.density_layout))
+        self.color_params = nn.Parameter(xavier_uniform(self.color_layout))
+        for name, source in self._parameters_by_name().items():
+            self.register_buffer(f"average_{name}", source.detach().clone())
+        self.register_buffer("average_count", torch.zeros((), dtype=torch.int64))
+
+    def _parameters_by_name(self) -> dict[str, nn.Parameter]:
+        table = self.encoding.table()
+        found = {"density": self.density_params, "color": self.color_params}
+        return found if table is None else {"table": table, **found}
+
+    def weights(self) -> Weights:
+        """The trained parameters while training; their running average otherwise, as instant-ngp renders."""
+        if self.training:
+            return Weights(self.encoding.table(), self.density_params, self.color_params)
+        table = getattr(self, "average_table", None)
+        return Weights(table, self.average_density, self.average_color)
+
+    @torch.no_grad()
+    def update_average(self, decay: float) -> None:
+        """One step of the running average, debiased as it goes: the weight of the newest is (1 - d) / (1 - d^n)."""
+        self.average_count += 1
+        newest = (1.0 - decay) / (1.0 - decay ** int(self.average_count)) if decay > 0 else 1.0
+        for name, source in self._parameters_by_name().items():
+            self.kernels.average(getattr(self, f"average_{name}"), source, newest)
+
+    def encode(self, positions: Tensor, weights: Weights, features: Tensor | None = None) -> Tensor:
+        """Positions [N, 3] in [0, 1] -> features."""
+        return self.encoding.encode(self.kernels, positions, weights.table, features)
+
+    def density(self, features: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
+        """Features -> densities [N] per edge of the unit cube, and the density MLP's outputs [N, 16]."""
+        raw = self.kernels.mlp([features], weights.density, self.density_layout)
+        sigmas, raw = _DensityHead.apply(raw)
+        return sigmas, raw
+
+    def density_only(self, features: Tensor, weights: Weights) -> Tensor:
+        """Features -> densities [N] per edge of the unit cube; nothing for the colour MLP is computed."""
+        return torch.exp(self.kernels.mlp([features], weights.density, self.density_layout, rows=1)[:, 0])
+
+    def color(self, raw: Tensor, harmonics: Tensor, weights: Weights) -> Tensor:
+        """Density outputs [N, 16] and spherical harmonics (features, 16) -> rgbs [N, 3] in [0, 1]."""
+        return torch.sigmoid(self.kernels.mlp([raw, harmonics], weights.color, self.color_layout))
+
+
+def xavier_uniform(layout: MLPLayout) -> Tensor:
+    """Flat initial weights: U(-a, a) with a = sqrt(6 / (in + out)) per matrix (tiny-cuda-nn's default)."""
+    parts = []
+    for rows, columns in layout.shapes:
+        bound = (6.0 / (rows + columns)) ** 0.5
+        parts.append(torch.empty(rows * columns).uniform_(-bound, bound))
+    return torch.cat(parts)

@@ -1,0 +1,181 @@
+"""The occupancy grid: nerfacc's ``OccGridEstimator``, made to run everywhere and mended.
+
+What differs from nerfacc 0.5.2 (its buffers and save format are kept):
+
+* marching goes through our kernels (nerfacc's are CUDA only), with instant-ngp's step law and at most 1,024 samples a ray;
+* the value of a cell is density * finest step; an update takes max(decayed, new) for *all* cells, so that a thin thing once
+  seen is not forgotten by the luck of the draw, and cells drawn twice are not last-write-wins;
+* coarser cascades also take the greatest of the finer cells they cover;
+* cells that no camera sees, tested at all corners through the real lens model, are marked -1 and stay empty;
+* an update evaluates no more cells than a stated share of the samples trained on since the last one, so that a processor
+  can bear it. instant-ngp draws half of all cells at each update; the decay here follows the cells evaluated, so that a cell
+  fades as much between two looks at it as it does there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from nerfacc.estimators.occ_grid import OccGridEstimator
+from torch import Tensor
+
+from .kernels import Kernels
+from .samples import PackedSamples
+from .scene import GRID_RESOLUTION, MIN_STEP, SceneGeometry
+
+DECAY = 0.95
+"""Per update of half the cells (instant-ngp testbed.h, nerf.training.density_grid_decay)."""
+
+THRESHOLD = 0.01
+"""Optical thickness of one finest step from which a cell is occupied (nerf_device.cuh, NERF_MIN_OPTICAL_THICKNESS)."""
+
+UNSEEN = -1.0
+"""Value of a cell that no camera sees."""
+
+CHUNK = 1 << 17
+"""Cells evaluated at a time: bounds the memory of an update."""
+
+DensityFn = Callable[[Tensor], Tensor]
+"""Positions [N, 3] in [0, 1] over the scene box -> densities [N] per edge of the unit cube."""
+
+
+class OccupancyGrid(OccGridEstimator):
+    """Which cells of the cascades hold anything.
+
+    Args:
+        geometry: unit cube and cascades.
+        kernels: what marches.
+        resolution: cells along an edge of a cascade.
+        update_share: cells evaluated per sample trained on.
+        update_interval: most steps between updates (the interval grows as step / 16, instant-ngp testbed.cu).
+    """
+
+    def __init__(
+        self,
+        geometry: SceneGeometry,
+        kernels: Kernels,
+        resolution: int = GRID_RESOLUTION,
+        update_share: float = 1.0,
+        update_interval: int = 16,
+    ) -> None:
+        super().__init__(geometry.unit_aabb.flatten(), resolution=resolution, levels=geometry.cascades)
+        self.geometry = geometry
+        self.kernels = kernels
+        self.update_share = update_share
+        self.update_interval = update_interval
+        self._credit = 0.0
+        self._cursor = 0
+        self._since = 0
+        self.binaries.fill_(True)
+
+    @property
+    def edge(self) -> int:
+        """Cells along an edge of a cascade."""
+        return int(self.resolution[0])
+
+    def march(
+        self,
+        rays_o: Tensor,
+        rays_d: Tensor,
+        t_min: Tensor,
+        t_max: Tensor,
+        jitter: Tensor | None = None,
+        max_samples: int | None = None,
+    ) -> tuple[PackedSamples, Tensor]:
+        """Samples in occupied cells; see :meth:`.kernels.interface.Kernels.march`."""
+        return self.kernels.march(
+            rays_o, rays_d, t_min, t_max, self.binaries, self.geometry, jitter=jitter, max_samples=max_samples
+        )
+
+    def sampling(self, *args: object, **kwargs: object) -> tuple[Tensor, Tensor, Tensor]:
+        """nerfacc's entry point needs CUDA; use :meth:`march`."""
+        raise NotImplementedError("Use OccupancyGrid.march: nerfacc's own sampling needs its CUDA extension.")
+
+    def occupied_at(self, positions: Tensor) -> Tensor:
+        """World positions [N, 3] -> whether their (finest containing) cell is occupied, [N] bool."""
+        from .kernels.reference import look_up
+
+        step = torch.full(positions.shape[:1], self.geometry.min_step, device=positions.device)
+        return look_up(positions, step, self.binaries, self.geometry)
+
+    @torch.no_grad()
+    def count_and_update(self, step: int, n_samples: int, density: DensityFn) -> bool:
+        """Call once a training step; updates the grid when its time has come.
+
+        Args:
+            step: training step, from 0.
+            n_samples: samples marched in this step; they pay for the cells evaluated.
+            density: the field.
+        Returns:
+            Whether there was an update.
+        """
+        self._credit += n_samples * self.update_share
+        self._since += 1
+        wanted = min(max(step // 16, 1), self.update_interval)
+        cells = self.cells_per_lvl * self.levels
+        warm = step < 256
+        due = self._since >= wanted and self._credit >= (0.25 if warm else 1.0 / 16.0) * cells
+        if not due:
+            return False
+        # The whole grid while the field takes shape, then half of it, as instant-ngp.
+        self.update(min(int(self._credit), cells if warm else cells // 2), density, uniform=1.0 if warm else 0.5)
+        self._credit, self._since = 0.0, 0
+        return True
+
+    @torch.no_grad()
+    def update(self, n_cells: int, density: DensityFn, uniform: float = 1.0) -> None:
+        """Evaluate ``n_cells`` cells (a share ``uniform`` in turn over the grid, the rest among the occupied ones)."""
+        cells = self._choose(n_cells, uniform)
+        values = torch.empty(cells.shape[0], device=self.occs.device)
+        for begin in range(0, cells.shape[0], CHUNK):
+            part = cells[begin : begin + CHUNK]
+            values[begin : begin + CHUNK] = density(self._points_in(part)) * MIN_STEP
+        half = 0.5 * self.cells_per_lvl * self.levels
+        seen = self.occs >= 0
+        self.occs.mul_(torch.where(seen, DECAY ** min(2.0, cells.shape[0] / half), 1.0))
+        keep = seen[cells]
+        self.occs.scatter_reduce_(0, cells[keep], values[keep], "amax")
+        self.refresh()
+
+    def _choose(self, n_cells: int, uniform: float) -> Tensor:
+        """Cell numbers [M] over all cascades, without those that no camera sees."""
+        total, device = self.cells_per_lvl * self.levels, self.occs.device
+        count = int(n_cells * uniform)
+        # In turn by a stride coprime to the number of cells: every cell is met once before any is met twice.
+        turn = (torch.arange(self._cursor, self._cursor + count, device=device) * 1_000_003) % total
+        self._cursor = (self._cursor + count) % total
+        chosen = [turn[self.occs[turn] >= 0]]
+        if n_cells > count:
+            occupied = torch.nonzero(self.binaries.flatten())[:, 0]
+            if occupied.numel():
+                chosen.append(occupied[torch.randint(occupied.numel(), (n_cells - count,), device=device)])
+        return torch.cat(chosen)
+
+    def _points_in(self, cells: Tensor) -> Tensor:
+        """A random point of each cell, in [0, 1] over the scene box."""
+        level, within = cells // self.cells_per_lvl, cells % self.cells_per_lvl
+        edge = self.edge
+        corner = torch.stack([within // (edge * edge), (within // edge) % edge, within % edge], -1)
+        unit = (corner + torch.rand(corner.shape, device=corner.device)) / edge - 0.5
+        scale = torch.exp2(level.to(unit.dtype)) / self.geometry.aabb_scale
+        return unit * scale[:, None] + 0.5
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bits from values: over min(0.01, mean of the innermost cascade), or over a finer cell that is."""
+        values = self.occs.view(self.levels, self.edge, self.edge, self.edge)
+        threshold = min(THRESHOLD, float(values[0].clamp(min=0).mean()))
+        bits = values > threshold
+        q = self.edge // 4
+        for level in range(1, self.levels):
+            finer = torch.nn.functional.max_pool3d(bits[level - 1][None, None].float(), 2)[0, 0] > 0
+            bits[level, q : 3 * q, q : 3 * q, q : 3 * q] |= finer
+        self.binaries.copy_(bits)
+
+    @torch.no_grad()
+    def mark_unseen(self, seen: Tensor) -> None:
+        """Cells that no camera sees are never occupied: ``seen`` is [K, G, G, G] bool."""
+        flat = seen.reshape(-1)
+        self.occs.copy_(torch.where(flat, self.occs.clamp(min=0.0), UNSEEN))
+        self.binaries.copy_(self.binaries & seen)

@@ -1,0 +1,64 @@
+"""PackedSamples: the one definition of the packed layout.
+
+The samples of all rays lie one after the other, ray by ray and front to back along each ray. ``packed_info[r]`` is
+(first sample, number of samples) of ray r, as nerfacc has it; ``ray_indices[n]`` is the ray of sample n. A ray without
+samples has a count of zero; no rays and no samples are legal.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class PackedSamples:
+    """Intervals along rays.
+
+    Attributes:
+        t_starts: [N] float32, distance from the ray's origin to the interval's begin, world units along a unit direction.
+        t_ends: [N] float32, the same for its end.
+        ray_indices: [N] int32, non-decreasing.
+        packed_info: [R, 2] int32, (first sample, count) of each ray.
+    """
+
+    t_starts: Tensor
+    t_ends: Tensor
+    ray_indices: Tensor
+    packed_info: Tensor
+
+    @property
+    def n_samples(self) -> int:
+        """Number of samples, N."""
+        return int(self.t_starts.shape[0])
+
+    @property
+    def n_rays(self) -> int:
+        """Number of rays, R."""
+        return int(self.packed_info.shape[0])
+
+    def take(self, index: Tensor, counts: Tensor) -> PackedSamples:
+        """A subset that keeps the order.
+
+        Args:
+            index: [M] int64, increasing positions of the samples to keep.
+            counts: [R] number of kept samples per ray (any integer type).
+        """
+        return PackedSamples(
+            self.t_starts[index], self.t_ends[index], self.ray_indices[index], packed_info_from_counts(counts)
+        )
+
+
+def packed_info_from_counts(counts: Tensor) -> Tensor:
+    """[R] samples per ray -> [R, 2] int32 (first sample, count)."""
+    counts = counts.to(torch.int32)
+    ends = torch.cumsum(counts, 0, dtype=torch.int32)
+    return torch.stack([ends - counts, counts], -1)
+
+
+def ray_indices_from_counts(counts: Tensor) -> Tensor:
+    """[R] samples per ray -> [N] int32 ray of each sample."""
+    rays = torch.arange(counts.shape[0], dtype=torch.int32, device=counts.device)
+    return torch.repeat_interleave(rays, counts.to(torch.int64))
