@@ -31,11 +31,11 @@ class InstantHashField(Field):
             weights = self.network.weights()
             return self.network.density_only(self.network.encode(positions, weights), weights)
 
-    def shade(self, positions: Tensor, harmonics: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [N, 3] in [0, 1] and their rays -> densities [N] per world unit, rgbs [N, 3]."""
+    def shade(self, positions: Tensor, harmonics: Tensor) -> tuple[Tensor, Tensor]:
+        """Points [N, 3] in [0, 1] and the harmonics of their directions -> densities [N] per world unit, rgbs [N, 3]."""
         weights = self.network.weights()
         sigmas, raw = self.network.density(self.network.encode(positions, weights), weights)
-        rgbs = self.network.color(raw, self.kernels.take_features(harmonics, rays), weights)
+        rgbs = self.network.color(raw, harmonics, weights)
         return sigmas / self.geometry.unit_size, rgbs
 
     def normals(self, positions: Tensor) -> Tensor:
@@ -65,8 +65,7 @@ class InstantHashField(Field):
         unit = self.geometry.normalize(positions.float()).clamp(0.0, 1.0)
         found = []
         for at, towards in zip(unit.split(CHUNK), directions.split(CHUNK)):
-            rays = torch.arange(at.shape[0], device=at.device)
-            found.append(self.shade(at, self.kernels.sh_encode(towards.contiguous()), rays)[1])
+            found.append(self.shade(at, self.kernels.sh_encode(towards.contiguous()))[1])
         return torch.cat(found)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -76,6 +76,8 @@ class InstantHashModelConfig(ModelConfig):
     """Background of rendered pictures and, where pictures have alpha, of the ground truth they are measured against."""
     near_plane: Optional[float] = None
     """Distance before which nothing is sampled, world units; default: what the data calls for."""
+    step_scale: Optional[float] = None
+    """Finest step as a multiple of instant-ngp's; default 1."""
     sample_budget: Optional[int] = None
     """Samples per training step that the number of rays is adapted to; default 2^18 on a GPU, 2^16 on a processor."""
     max_rays: int = 1 << 18
@@ -112,6 +114,8 @@ class InstantHashModel(Model):
         config, metadata = self.config, self.kwargs.get("metadata") or {}
         device = torch.device(self.kwargs.get("device", "cpu"))
         self.geometry: SceneGeometry = metadata.get("geometry") or SceneGeometry()
+        if config.step_scale is not None:
+            self.geometry = replace(self.geometry, step_scale=config.step_scale)
         self.kernels, line = choose_kernels(config.kernels, device)
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
@@ -176,13 +180,8 @@ class InstantHashModel(Model):
             features = network.encode(positions, weights)
             sigmas = network.density_only(features, weights) / self.geometry.unit_size
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
-            first = samples.packed_info[:, 0]
-            rays = samples.ray_indices.long()
-            order = torch.arange(samples.n_samples, dtype=torch.int32, device=o.device) - first[rays]
-            kept = torch.nonzero(order < counts[rays])[:, 0]
-            samples = samples.take(kept, counts)
-            features, positions = kernels.take_features(features, kept), kernels.take_features(positions, kept)
-            harmonics = kernels.take_features(kernels.sh_encode(d), samples.ray_indices.long())
+            samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
+            harmonics = kernels.spread(kernels.sh_encode(d), samples)
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights)
         rgbs = network.color(raw, harmonics, weights)

@@ -35,8 +35,8 @@ NORMAL_WEIGHT = 0.01
 class Shader(Protocol):
     """The field, as rendering sees it (all without gradients)."""
 
-    def shade(self, positions: Tensor, harmonics: Tensor, rays: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [N, 3] in [0, 1], harmonics per ray, ray of each point -> densities per world unit [N], rgbs [N, 3]."""
+    def shade(self, positions: Tensor, harmonics: Tensor) -> tuple[Tensor, Tensor]:
+        """Points [N, 3] in [0, 1] and their harmonics -> densities per world unit [N], rgbs [N, 3]."""
         ...
 
     def normals(self, positions: Tensor) -> Tensor:
@@ -93,14 +93,13 @@ def render_rays(
         n_samples=torch.zeros(n_rays, device=device),
     )
     alive = torch.nonzero(t_min < t_max)[:, 0]
-    harmonics = kernels.sh_encode(rays_d)
     t, quota = t_min.clone(), FIRST_SAMPLES
     first = max(1, alive.numel())
     while alive.numel():
         o, d = rays_o[alive], rays_d[alive]
         samples, resume = grid.march(o, d, t[alive], t_max[alive], max_samples=quota)
         if samples.n_samples:
-            _accumulate(out, shader, kernels, grid, samples, o, d, harmonics, alive, with_normals)
+            _accumulate(out, shader, kernels, grid, samples, o, d, alive, with_normals)
         t[alive] = resume
         alive = alive[(resume < t_max[alive]) & (1.0 - out.opacities[alive] > T_MIN)]
         quota = min(MOST_SAMPLES, max(quota, FIRST_SAMPLES * first // max(1, alive.numel())))
@@ -109,12 +108,12 @@ def render_rays(
 
 def _accumulate(
     out: Rendered, shader: Shader, kernels: Kernels, grid: OccupancyGrid, samples: PackedSamples,
-    o: Tensor, d: Tensor, harmonics: Tensor, alive: Tensor, with_normals: bool,
+    o: Tensor, d: Tensor, alive: Tensor, with_normals: bool,
 ) -> None:  # fmt: skip
     """Add one round's samples behind what the rays have gathered so far."""
     positions = kernels.points(o, d, samples, grid.geometry)
     rays = samples.ray_indices.long()
-    sigmas, rgbs = shader.shade(positions, harmonics, alive[rays])
+    sigmas, rgbs = shader.shade(positions, kernels.spread(kernels.sh_encode(d), samples))
     found = kernels.composite(sigmas, rgbs, samples)
     before = 1.0 - out.opacities[alive]
     out.rgbs[alive] += before[:, None] * found.rgbs

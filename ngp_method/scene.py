@@ -47,6 +47,7 @@ class SceneGeometry:
         aabb_scale: s, edge of the whole scene in unit cubes: a power of two from 1 to 128.
         near: distance along a (unit) ray, in world units, before which nothing is sampled.
         reason: half a sentence for the one line that says why this geometry was taken.
+        step_scale: the finest step as a multiple of instant-ngp's, at least 1: images that resolve less need no finer steps.
     """
 
     center: tuple[float, float, float] = (0.0, 0.0, 0.0)
@@ -54,11 +55,14 @@ class SceneGeometry:
     aabb_scale: int = 1
     near: float = 0.0
     reason: str = ""
+    step_scale: float = 1.0
 
     def __post_init__(self) -> None:
         s = self.aabb_scale
         if not (isinstance(s, int) and 1 <= s <= MAX_AABB_SCALE and s & (s - 1) == 0):
             raise ValueError(f"aabb_scale must be a power of two from 1 to {MAX_AABB_SCALE}, not {s}.")
+        if not self.step_scale >= 1.0:
+            raise ValueError(f"step_scale must be at least 1, not {self.step_scale}.")
         if not (math.isfinite(self.unit_size) and self.unit_size > 0):
             raise ValueError(f"The unit cube's edge must be a positive length, not {self.unit_size}.")
 
@@ -105,7 +109,7 @@ class SceneGeometry:
     @property
     def min_step(self) -> float:
         """Finest step in world units."""
-        return MIN_STEP * self.unit_size
+        return MIN_STEP * self.unit_size * self.step_scale
 
     @property
     def max_step(self) -> float:

@@ -111,3 +111,21 @@ def assert_no_worse(got: Tensor, plain: Tensor, truth: Tensor, what: str) -> Non
         assert size(mine) <= multiple * size(theirs) + floor, (
             f"{what}: {kind} error {size(mine):.3g}, plain torch in the same precision has {size(theirs):.3g}"
         )
+
+
+def two_thread_results(name: str, results: Callable[[Kernels], Iterator[Tensor]]) -> None:
+    """The same numbers, bit for bit, from one thread, from two, and from two again; the set's threads are put back after."""
+    pool = importlib.import_module("ngp_method.kernels.cpu.pool")
+    before = pool.use_threads()
+    kernels = kernels_of(name)
+    try:
+        found = []
+        for threads in (1, 2, 2):
+            assert pool.use_threads(threads) == threads
+            found.append([tensor.clone() for tensor in results(kernels)])
+    finally:
+        pool.use_threads(before)
+    for number, values in enumerate(zip(*found)):
+        for other, what in ((values[1], "two threads"), (values[2], "two threads, again")):
+            unequal = int((other != values[0]).sum())
+            assert not unequal, f"result {number}: {unequal} of {other.numel()} numbers differ between one thread and {what}"

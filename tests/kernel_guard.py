@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-KERNEL_FILES = ("test_kernels_encode", "test_kernels_mlp", "test_kernels_volume", "test_kernels_adam")
+KERNEL_FILES = ("test_kernels_encode", "test_kernels_mlp", "test_kernels_march", "test_kernels_volume", "test_kernels_adam")
 REFERENCE_FILE = "test_reference"
 
 _passed: Counter[tuple[str, str]] = Counter()

@@ -59,8 +59,12 @@ class Case:
         return Case(*numbers, self.occupied, self.geometry)
 
 
-def rays(geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Origins and unit directions [6 * count, 3]: from inside, from outside inwards, along axes, in planes, through corners."""
+def rays(
+    geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator, on_borders: bool
+) -> tuple[Tensor, Tensor]:
+    """Origins and unit directions [6 * count, 3]: from inside, from outside inwards, along axes, in planes, through corners,
+    from the centre. ``on_borders``: half of the rays along axes lie exactly on the borders of cells.
+    """
 
     def normal() -> Tensor:
         return torch.nn.functional.normalize(torch.randn(count, 3, generator=rng), dim=-1)
@@ -73,9 +77,8 @@ def rays(geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator) -
     inside = uniform(box)
     outside = normal() * box * (1 + 0.5 * torch.rand(count, 1, generator=rng))
     inwards = torch.nn.functional.normalize(uniform(box) - outside, dim=-1)
-    # Along an axis, half of them exactly on the borders of cells.
     cell = s / grid
-    start = torch.where(torch.arange(count)[:, None] % 2 == 0, (uniform(s) / cell).round() * cell, uniform(box))
+    start = torch.where((torch.arange(count)[:, None] % 2 == 0) & torch.tensor(on_borders), (uniform(s) / cell).round() * cell, uniform(box))
     axes = torch.eye(3)[torch.arange(count) % 3] * torch.where(torch.rand(count, 1, generator=rng) < 0.5, 1.0, -1.0)
     flat = normal() * (torch.arange(3) != torch.arange(count)[:, None] % 3)
     flat = torch.nn.functional.normalize(flat, dim=-1)
@@ -104,7 +107,9 @@ def make(
         for axis in (1, 2, 3):
             blocks = blocks.repeat_interleave(8, axis)
         occupied &= blocks
-    o, d = rays(geometry, grid, count, rng)
+    # In float32 only dyadic numbers are exactly on a border: the others would be anybody's guess all along the ray.
+    dyadic = all(float(v * 1024).is_integer() for v in (*geometry.center, geometry.unit_size))
+    o, d = rays(geometry, grid, count, rng, dyadic)
     n, box = o.shape[0], geometry.box_size
     reach = (o - torch.tensor(geometry.center)).norm(dim=-1)
     # Most rays cross the whole box; some end inside it, some begin behind their end.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.instant_ngp_dataparser import InstantNGPDataParserConfig
 from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.geometry import (
@@ -162,3 +164,20 @@ def test_geometry_of_other_parsers(tmp_path: Path) -> None:
     known = SceneGeometry((1.0, 2.0, 3.0), 2.0, 2, 0.1)
     outputs.metadata = {"geometry": known}
     assert geometry_for(outputs, theirs) is known
+
+
+def test_blender_layout_of_a_real_scene(tmp_path: Path) -> None:
+    """Opaque pictures taken from inside the synthetic scenes' box: the box cannot be the scene."""
+    scenes.write_blender(tmp_path, train=8, val=0, test=0)
+    meta = json.loads((tmp_path / "transforms_train.json").read_text())
+    for frame in meta["frames"]:
+        for row in frame["transform_matrix"][:3]:
+            row[3] *= 0.25
+        path = tmp_path / (frame["file_path"] + ".png")
+        Image.open(path).convert("RGB").save(path)
+    (tmp_path / "transforms_train.json").write_text(json.dumps(meta))
+    geometry = AutoDataParserConfig(data=tmp_path).setup().get_dataparser_outputs().metadata["geometry"]
+    assert geometry.aabb_scale == 16
+    assert geometry.unit_size == pytest.approx(1.0 / FOCUS_DISTANCE, rel=1e-4)
+    config = AutoDataParserConfig(data=tmp_path, aabb_scale=4)
+    assert config.setup().get_dataparser_outputs().metadata["geometry"].aabb_scale == 4

@@ -118,6 +118,22 @@ def test_masked_pixels_are_never_drawn(tmp_path: Path) -> None:
         manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
 
 
+def test_fisheye_circle_is_kept_to(tmp_path: Path) -> None:
+    scenes.write_nerfstudio(tmp_path, count=3)
+    meta = json.loads((tmp_path / "transforms.json").read_text())
+    meta |= {"camera_model": "OPENCV_FISHEYE", "k1": 0.01, "fisheye_crop_radius": 10.0}
+    (tmp_path / "transforms.json").write_text(json.dumps(meta))
+    data = manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
+    rays, batch = data.next_train(0)
+    row, column = batch["indices"][:, 1] - 20, batch["indices"][:, 2] - 24
+    radii = (row * row + column * column).float().sqrt()
+    assert 9.0 < float(radii.max()) < 10.0
+    theirs = data.train_dataset.cameras.generate_rays(batch["indices"][:, :1], batch["indices"][:, 1:].float() + 0.5)
+    torch.testing.assert_close(rays.directions, theirs.directions, rtol=0, atol=1e-6)
+    camera, image = data.next_eval_image(0)
+    assert camera.generate_rays(camera_indices=0, keep_shape=True).shape == image["image"].shape[:2]
+
+
 def test_number_of_rays_is_set_for_training_alone(tmp_path: Path) -> None:
     data = manager(scenes.write_ngp(tmp_path, count=3), eval_num_rays_per_batch=100)
     data.set_num_rays(777)

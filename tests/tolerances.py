@@ -43,6 +43,10 @@ ADAM_32 = 64 * ROUNDOFF32
 """Values and moments after some ten steps, relative to the largest: one minus beta2 is off by 3 u / 0.01 in float32 (about
 5 u after the square root), and each step adds some roundings."""
 
+FIRST_STEP = 2e-4
+"""A first step of Adam relative to the learning rate: epsilon is 1e-15 / 1e-11 = 1e-4 of the root of the second moment of the
+smallest gradient tried, 1e-10; the rest is ADAM_32."""
+
 WEIGHT_SUM = 64 * ROUNDOFF32
 """By how much the float32 weights of a ray may sum to more than 1: roundings of up to 1,024 terms, averaging out."""
 
@@ -60,6 +64,10 @@ differ by a rounding or two; twice over all is flash-attention's rule for its ke
 
 LOW_PRECISION_FLOOR = 4 * ROUNDOFF_BF16**2
 """Errors under this share of the largest value are not compared as multiples: plain torch may hit a value by luck."""
+
+SAME_PRECISION = 3.0
+"""Float32 kernels in a chain of operations, where no simple bound holds: root mean square error as a multiple of that of plain
+torch in float32 (sums in another order, products fused or not; never a different function)."""
 
 STANDARD_ERRORS = 5.0
 """Monte Carlo: deviation allowed, in standard errors of the mean. By chance alone one in 1.7 million fails; the seed is fixed."""

@@ -25,6 +25,7 @@ from ngp_method.data.capture import Capture, NgpFrame, view_indices
 from ngp_method.data.detect import Source, detect, read_capture
 from ngp_method.data.geometry import (
     BLENDER_EDGE,
+    NEAR,
     geometry_from_ngp,
     geometry_from_sight,
     is_transparent,
@@ -50,25 +51,24 @@ class AutoDataParserConfig(DataParserConfig):
     data: Path = Path()
     """The folder, or a transforms file in it."""
     eval_mode: Literal["interval", "fraction", "filename", "all"] = "interval"
-    """How views are held out for evaluation where the data names no split of its own. interval: every eval-interval-th
-    view; fraction: what train-split-fraction leaves over, evenly spaced; filename: by "train" or "eval" in the file
-    names; all: every view trains and every view is evaluated."""
+    """How views are held out for evaluation where the data names no split of its own.
+    interval: every eval-interval-th view. fraction: what train-split-fraction leaves over, evenly spaced.
+    filename: by "train" or "eval" in the file names. all: every view trains and every view is evaluated."""
     eval_interval: int = 8
     """Every how many-th view is held out, from the first one on. Only used when eval-mode is interval."""
     train_split_fraction: float = 0.9
     """Share of the views to train on. Only used when eval-mode is fraction."""
     downscale_factor: Optional[float] = None
-    """Makes images (and cameras) smaller by this factor as they are loaded; the files stay as they
-    are. 1 if not set."""
+    """Makes images and cameras smaller by this factor as they are loaded (1 if not set). Files stay as they are."""
     aabb_scale: Optional[int] = None
-    """Edge of the whole scene in unit cubes, a power of two from 1 to 128. If not set, it is the file's own, or follows
-    from cameras, sparse points and transparency."""
+    """Edge of the whole scene in unit cubes, a power of two from 1 to 128.
+    If not set, it is the file's own, or follows from cameras, sparse points and transparency."""
     scale: Optional[float] = None
-    """Unit cubes per unit of length in the data's files: larger means a smaller unit cube, with finer detail in it. If
-    not set, it is the file's own (0.33 for instant-ngp), or follows from the cameras."""
+    """Unit cubes per unit of length in the data's files: more means a smaller unit cube, with finer detail in it.
+    If not set, it is the file's own (0.33 for instant-ngp), or follows from the cameras."""
     near: Optional[float] = None
-    """Distance from the camera, in unit cubes, before which nothing is sampled. If not set: 0.1 where cameras stand
-    inside the scene's box, else 0."""
+    """Distance from the camera, in unit cubes, before which nothing is sampled.
+    If not set: 0.1 where cameras stand inside the scene's box (less where they stand among things), else 0."""
     orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
     """How nerfstudio and COLMAP scenes are turned upright, as nerfstudio-data does."""
     center_method: Literal["poses", "focus", "none"] = "poses"
@@ -172,6 +172,20 @@ def _override(frame: NgpFrame, config: AutoDataParserConfig) -> NgpFrame:
     return frame
 
 
+def _override_geometry(
+    geometry: SceneGeometry, origins: Tensor, world_scale: float, config: AutoDataParserConfig
+) -> SceneGeometry:
+    """The command line's scale and aabb_scale in place of those found; the near plane follows."""
+    if config.scale is None and config.aabb_scale is None:
+        return geometry
+    if config.scale is not None:
+        geometry = dataclasses.replace(geometry, unit_size=world_scale / _positive(config.scale), reason="--scale")
+    if config.aabb_scale is not None:
+        size = power_of_two(config.aabb_scale, "--aabb-scale")
+        geometry = dataclasses.replace(geometry, aabb_scale=size, reason="--aabb-scale")
+    return with_near(geometry, origins, NEAR * geometry.unit_size)
+
+
 def _place_ngp(capture: Capture, config: AutoDataParserConfig) -> Placed:
     frame = _override(cast(NgpFrame, capture.ngp), config)
     poses = _file_poses(capture)
@@ -193,6 +207,10 @@ def _place_blender(capture: Capture, config: AutoDataParserConfig) -> Placed:
         # the box of the synthetic scenes is centred, whatever instant-ngp's offset would be
         frame = _override(NgpFrame(1.0 / BLENDER_EDGE, (0.5, 0.5, 0.5), 1), config)
         geometry = geometry_from_ngp(frame, origins, 1.0, "the box of Blender scenes")
+        if geometry.near > 0.0 and not is_transparent(capture.views[0].image):
+            # opaque pictures taken from inside that box: a real scene in Blender's layout
+            sight = sight_of(to_cameras(capture.views, poses.float(), 1.0), None, False)
+            geometry = _override_geometry(geometry_from_sight(sight), sight.origins, 1.0, config)
     return Placed(poses.float(), torch.eye(4)[:3], 1.0, geometry)
 
 
@@ -216,14 +234,7 @@ def _place_nerfstudio(capture: Capture, config: AutoDataParserConfig) -> Placed:
         moved = capture.points @ transform[:, :3].double().numpy().T + transform[:, 3].double().numpy()
         points = torch.from_numpy(moved * scale)
     sight = sight_of(to_cameras(capture.views, poses, 1.0), points, is_transparent(capture.views[0].image))
-    geometry = geometry_from_sight(sight)
-    if config.scale is not None:
-        geometry = dataclasses.replace(geometry, unit_size=scale / _positive(config.scale), reason="--scale")
-    if config.aabb_scale is not None:
-        size = power_of_two(config.aabb_scale, "--aabb-scale")
-        geometry = dataclasses.replace(geometry, aabb_scale=size, reason="--aabb-scale")
-    if geometry.near == 0.0 and (config.scale is not None or config.aabb_scale is not None):
-        geometry = with_near(geometry, sight.origins, 0.1 * geometry.unit_size)
+    geometry = _override_geometry(geometry_from_sight(sight), sight.origins, scale, config)
 
     full = transform
     if capture.applied_transform is not None:

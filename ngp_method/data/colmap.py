@@ -7,7 +7,8 @@ its ``colmap`` parser, so that both give the same cameras. Nothing is written, a
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -84,11 +85,18 @@ def read_colmap(folder: Path, model: Path) -> Capture:
     )
 
 
-def _read(path: Path, reader: Any) -> Any:
+def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
+    """A model file's content; kept while the file stays as it is, for each split asks for it anew."""
     try:
-        return reader(path)
+        state = path.stat()
+        return _read_once(path, reader, state.st_mtime_ns, state.st_size)
     except (struct.error, ValueError, KeyError, IndexError, OSError, UnicodeDecodeError, StopIteration) as error:
         fail(f"{path} cannot be read as part of a COLMAP model ({reason_of(error, path)}); export the model anew.")
+
+
+@lru_cache(maxsize=3)
+def _read_once(path: Path, reader: Callable[[Path], Any], mtime: int, size: int) -> Any:
+    return reader(path)
 
 
 def _image_root(folder: Path, names: Sequence[str]) -> Path:

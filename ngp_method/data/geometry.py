@@ -1,7 +1,7 @@
 """Where the unit cube lies, how far the scene reaches and where rays begin: the one rule for every format.
 
 1. **The file says so.** instant-ngp's ``scale``, ``offset`` and ``aabb_scale`` are taken as they are; a Blender scene
-   without them is the box +-1.5 of NeRF's synthetic scenes.
+   without them is the box +-1.5 of NeRF's synthetic scenes, unless it is opaque and seen from inside that box.
 2. **An object cut out** (the images have transparent pixels) and seen from around: one unit cube, as large as what the
    cameras see at their common focus, nothing beyond it.
 3. **A scene looked at from around**: the unit cube is centred on the focus, the cameras' median distance from it is

@@ -157,6 +157,9 @@ def main(arguments: list[str] | None = None) -> int:
     except RuntimeError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{given.out} cannot be written ({error}): choose another --out.", file=sys.stderr)
+        return 1
     return 0
 
 

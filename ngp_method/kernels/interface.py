@@ -108,8 +108,20 @@ class Kernels(Protocol):
         """
         ...
 
-    def take_features(self, features: Tensor, index: Tensor) -> Tensor:
-        """Features of the samples index [M] int64. No gradient."""
+    def keep_first(
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+    ) -> tuple[PackedSamples, list[Tensor]]:
+        """The first counts[r] samples of each ray, and what belongs to them.
+
+        Args:
+            samples: R rays.
+            counts: [R] int32, none above the ray's number of samples.
+            features: features (or positions) of all samples. No gradient.
+        """
+        ...
+
+    def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
+        """Features of each ray -> features of each sample: those of its ray. No gradient."""
         ...
 
     def dense_features(self, features: Tensor) -> Tensor:

@@ -48,9 +48,18 @@ class ReferenceKernels:
                 hidden = torch.relu(hidden)
         return hidden[:, : rows or layout.n_output_dims]
 
-    def take_features(self, features: Tensor, index: Tensor) -> Tensor:
+    def keep_first(
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+    ) -> tuple[PackedSamples, list[Tensor]]:
         """See the interface."""
-        return features[index]
+        rays = samples.ray_indices.long()
+        order = torch.arange(samples.n_samples, device=rays.device) - samples.packed_info[:, 0].long()[rays]
+        index = torch.nonzero(order < counts.long()[rays])[:, 0]
+        return samples.take(index, counts), [one.detach()[index] for one in features]
+
+    def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        return features.detach()[samples.ray_indices.long()]
 
     def dense_features(self, features: Tensor) -> Tensor:
         """See the interface."""

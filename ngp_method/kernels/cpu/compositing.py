@@ -71,3 +71,25 @@ def backward(  # type: ignore[no-untyped-def]
             d_rgbs[0, i] = g0 * w
             d_rgbs[1, i] = g1 * w
             d_rgbs[2, i] = g2 * w
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def copy_runs(source, target, old_first, new_first, counts, begin, end):  # type: ignore[no-untyped-def]
+    """target[row, new run] = source[row, old run] for the runs of all rays, rows begin .. end - 1 (any 4-byte type)."""
+    for row in range(begin, end):
+        a, b = source[row], target[row]
+        for r in range(counts.shape[0]):
+            i, j = old_first[r], new_first[r]
+            for k in range(counts[r]):
+                b[j + k] = a[i + k]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def fill_runs(source, target, first, counts, begin, end):  # type: ignore[no-untyped-def]
+    """target[row, run of ray r] = source[row, r], rows begin .. end - 1."""
+    for row in range(begin, end):
+        a, b = source[row], target[row]
+        for r in range(counts.shape[0]):
+            value, j = a[r], first[r]
+            for k in range(counts[r]):
+                b[j + k] = value

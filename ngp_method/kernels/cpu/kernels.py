@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,12 +67,15 @@ class CpuKernels:
     def _width(features: Tensor) -> int:
         return features.shape[-1] if features.ndim == 2 else 2 * features.shape[0]
 
-    def take_features(self, features: Tensor, index: Tensor) -> Tensor:
+    def keep_first(
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+    ) -> tuple[PackedSamples, list[Tensor]]:
         """See the interface."""
-        if features.ndim == 3:
-            pairs = buffers.tensor_to_pairs(features)
-            return buffers.pairs_to_tensor(_take(pairs, index), index.shape[0])
-        return buffers.rows_to_tensor(_take(buffers.tensor_to_rows(features), index), index.shape[0])
+        return volume.keep_first(samples, counts, features)
+
+    def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        return volume.spread(features, samples)
 
     def dense_features(self, features: Tensor) -> Tensor:
         """See the interface."""
@@ -108,14 +110,3 @@ class CpuKernels:
         """See the interface."""
         source, ranges = value.detach(), pool.chunks(average.shape[0], 16, at_least=1 << 16, per_thread=4)
         pool.run(lambda c: average[slice(*ranges[c])].lerp_(source[slice(*ranges[c])], weight), len(ranges))
-
-
-def _take(rows: Tensor, index: Tensor) -> Tensor:
-    """Columns of rows, in a padded buffer of their own (padding: zeros)."""
-    n = index.shape[0]
-    out: Any = torch.zeros(rows.shape[0], buffers.padded(n), dtype=rows.dtype)
-    ranges = pool.chunks(rows.shape[0], 1, at_least=1)
-    pool.run(
-        lambda c: torch.index_select(rows[slice(*ranges[c])], 1, index, out=out[slice(*ranges[c]), :n]), len(ranges)
-    )
-    return torch.as_tensor(out)

@@ -9,7 +9,7 @@
 
 Arrays are samples-last, so that sixteen samples are one vector: ``x`` is uint32 [inputs / 2, n_pad], word [p, n] holding input
 2p of sample n as bfloat16 in its lower half and input 2p + 1 in its upper half; ``out``, ``d_out`` and ``dx`` are float32
-[rows, n_pad]. ``n_pad`` is a multiple of 32 (:data:`BLOCK`), and so is ``begin``. Rows aligned to 64 bytes are fastest.
+[rows, n_pad]; ``out`` and ``dx`` may be in pairs like ``x`` instead. ``n_pad`` is a multiple of 32 (:data:`BLOCK`), and so is ``begin``. Rows aligned to 64 bytes are fastest.
 
 Rounding, all to nearest even: weights, inputs, hidden activations, ``d_out`` and the gradients that pass between layers are
 bfloat16; sums, ``out``, ``dx`` and ``dw`` are float32. Denormal numbers count as zero. A sample's ``out`` and ``dx`` do not
@@ -126,11 +126,11 @@ def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
         _round(weights, table, words.view(np.uint16))
         buffers.append(words)
     widths = np.array([layout.shapes[0][1]] + [rows for rows, _ in layout.shapes], np.int64)
-    return PreparedMLP(layout, widths, *buffers, gradient)
+    return PreparedMLP(layout, widths, buffers[0], buffers[1], gradient)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _forward(x, weights, widths, out, n_pad, out_rows, begin, end, scratch):  # type: ignore[no-untyped-def]
+def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scratch):  # type: ignore[no-untyped-def]
     stride, size = 4 * n_pad, deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     sums = address(scratch)
     ping, pong = sums + SUMS_BYTES, sums + SUMS_BYTES + size
@@ -144,12 +144,12 @@ def _forward(x, weights, widths, out, n_pad, out_rows, begin, end, scratch):  # 
             layer(w, widths[i], widths[i + 1], groups, a, 0, b, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
             a, b = b, a
-        last(w, widths[-2], widths[-1], groups, a, sums, address(out) + 4 * s, stride, out_rows)
+        last(w, widths[-2], widths[-1], groups, a, sums, address(out) + 4 * s, stride, out_rows, paired)
     amx.release()
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, dw, n_pad, begin, end, scratch):  # type: ignore[no-untyped-def]
+def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired, dw, n_pad, begin, end, scratch):  # type: ignore[no-untyped-def]
     stride, size, depth = 4 * n_pad, deep(widths.max()) * 2 * GROUPS * TILE_BYTES, widths.size - 1
     totals = scratch[: numbers.size].view(np.float32)
     totals[:] = 0
@@ -178,7 +178,7 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, dw, n_
                 layer(w, width, width_in, groups, a, entered, b, sums)
                 a, b = b, a
             elif dx.size > 0:
-                last(w, width, width_in, groups, a, sums, address(dx) + 4 * s, stride, width_in)
+                last(w, width, width_in, groups, a, sums, address(dx) + 4 * s, stride, width_in, paired)
     amx.release()
     for i in range(numbers.size):
         dw[numbers[i]] += totals[i]
@@ -206,6 +206,14 @@ def _flat(name: str, array: np.ndarray, dtype: type, n_pad: int, least: int, mos
     return array.reshape(-1)
 
 
+def _target(name: str, array: np.ndarray, n_pad: int, least: int, most: int) -> tuple[np.ndarray, int, bool]:
+    """The array as one vector, features that it has room for, True if in pairs of bfloat16."""
+    if array.dtype == np.uint32:
+        flat = _flat(name, array, np.uint32, n_pad, (least + 1) // 2, most // 2)
+        return flat.view(np.float32), 2 * array.shape[0], True
+    return _flat(name, array, np.float32, n_pad, least, most), array.shape[0], False
+
+
 def _inputs(x: np.ndarray, mlp: PreparedMLP, begin: int, end: int) -> np.ndarray:
     rows = int(mlp.widths[0]) // 2
     flat = _flat("x", x, np.uint32, x.shape[-1], rows, rows)
@@ -222,7 +230,8 @@ def forward(x: np.ndarray, mlp: PreparedMLP, out: np.ndarray, begin: int, end: i
     Args:
         x: uint32 [inputs / 2, n_pad], pairs of bfloat16 inputs (module text); inputs padded to 16.
         mlp: the weights.
-        out: float32 [rows, n_pad], written: the first ``rows`` outputs, 1 to the padded number of them.
+        out: float32 [rows, n_pad], written: the first ``rows`` outputs, 1 to the padded number of them; or uint32
+            [rows / 2, n_pad]: the same in pairs of bfloat16, as the next perceptron's ``x``.
         begin: first sample, a multiple of 32.
         end: one past the last; from there to the next multiple of 32, zeros are written, whatever ``x`` holds.
 
@@ -230,10 +239,10 @@ def forward(x: np.ndarray, mlp: PreparedMLP, out: np.ndarray, begin: int, end: i
         ValueError: an array of another shape, type or layout, or samples outside it.
     """
     flat_x = _inputs(x, mlp, begin, end)
-    flat_out = _flat("out", out, np.float32, x.shape[1], 1, int(mlp.widths[-1]))
+    flat_out, rows, paired = _target("out", out, x.shape[1], 1, int(mlp.widths[-1]))
     size = -(-int(mlp.widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
     scratch = _scratch(SUMS_BYTES + 2 * size)
-    _forward(flat_x, mlp.weights, mlp.widths, flat_out, x.shape[1], out.shape[0], begin, end, scratch)
+    _forward(flat_x, mlp.weights, mlp.widths, flat_out, x.shape[1], rows, paired, begin, end, scratch)
 
 
 def backward(
@@ -251,7 +260,8 @@ def backward(
         x: as in :func:`forward`.
         mlp: the weights.
         d_out: float32 [rows, n_pad], gradient of the first ``rows`` outputs; that of the others is zero.
-        dx: float32 [inputs, n_pad], written (zeros from end to the next multiple of 32), or None.
+        dx: float32 [inputs, n_pad], written (zeros from end to the next multiple of 32), or uint32 [inputs / 2, n_pad]
+            in pairs of bfloat16, or None.
         dw: float32 [layout.n_params], added to; give each thread its own.
         begin: first sample, a multiple of 32.
         end: one past the last.
@@ -261,12 +271,12 @@ def backward(
     """
     flat_x, n_pad, widths = _inputs(x, mlp, begin, end), x.shape[1], mlp.widths
     flat_d = _flat("d_out", d_out, np.float32, n_pad, 1, int(widths[-1]))
-    flat_dx = np.empty(0, np.float32)
+    flat_dx, paired = np.empty(0, np.float32), False
     if dx is not None:
-        flat_dx = _flat("dx", dx, np.float32, n_pad, int(widths[0]), int(widths[0]))
+        flat_dx, _, paired = _target("dx", dx, n_pad, int(widths[0]), int(widths[0]))
     if dw.dtype != np.float32 or dw.shape != mlp.gradient.shape or not dw.flags.c_contiguous:
         raise ValueError(f"dw must be contiguous float32 [{mlp.gradient.size}].")
     size = -(-int(widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
     scratch = _scratch(4 * mlp.gradient.size + SUMS_BYTES + (3 + widths.size) * size)
-    sides = (flat_x, mlp.weights, mlp.transposed, widths, mlp.gradient, flat_d, d_out.shape[0], flat_dx, dw)
+    sides = (flat_x, mlp.weights, mlp.transposed, widths, mlp.gradient, flat_d, d_out.shape[0], flat_dx, paired, dw)
     _backward(*sides, n_pad, begin, end, scratch)

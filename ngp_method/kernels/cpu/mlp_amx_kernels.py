@@ -44,11 +44,12 @@ def deep(width):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _multiply(weights, n_k, first, second, rows, zero):  # type: ignore[no-untyped-def]
+def _multiply(weights, n_k, first, second, rows, sums):  # type: ignore[no-untyped-def]
     """Tiles 0 to 3 = ``rows`` (16 or 32) rows of the weights times 32 samples of activations.
 
     Order of the tiles: rows 0 to 15 of samples 0 to 15, of samples 16 to 31, then rows 16 to 31 of both.
     """
+    zero = sums + 4 * TILE_BYTES
     tile_load(0, zero, 64)
     tile_load(1, zero, 64)
     if rows > LANES:
@@ -142,7 +143,7 @@ def layer(weights, width_in, width, groups, source, active, target, sums):  # ty
             g, r = step // n_k_out, step % n_k_out
             first = source + 2 * g * n_k * TILE_BYTES
             rows = min(32, width - 32 * r)
-            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums + 4 * TILE_BYTES)
+            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums)
         if step > 0:
             g, r = (step - 1) // n_k_out, (step - 1) % n_k_out
             before = min(32, width - 32 * r)
@@ -157,27 +158,46 @@ def layer(weights, width_in, width, groups, source, active, target, sums):  # ty
 
 
 @_jit
-def last(weights, width_in, width, groups, source, sums, out, stride, out_rows):  # type: ignore[no-untyped-def]
-    """out [out_rows, samples] = W source in float32."""
+def _put_rows(sums, out, stride, count):  # type: ignore[no-untyped-def]
+    """The first rows of the sums of 32 samples, as float32 rows."""
+    for row in range(count):
+        for c in range(2):
+            values = load_floats(sums + (2 * (row // LANES) + c) * TILE_BYTES + (row % LANES) * ROW)
+            store_at(out + row * stride + c * ROW, values)
+
+
+@_jit
+def _put_pairs(sums, out, stride, count):  # type: ignore[no-untyped-def]
+    """The same as rows of pairs of bfloat16."""
+    for p in range(count // 2):
+        for c in range(2):
+            row = sums + (2 * (p // 8) + c) * TILE_BYTES + (p % 8) * 2 * ROW
+            store_at(out + p * stride + c * ROW, pair_bf16(load_floats(row), load_floats(row + ROW)))
+
+
+@_jit
+def last(weights, width_in, width, groups, source, sums, out, stride, out_rows, paired):  # type: ignore[no-untyped-def]
+    """The first ``out_rows`` rows of W source: float32 [rows, samples], or ``paired`` bfloat16 [rows / 2, samples]."""
     n_k = deep(width_in)
     for g in range(groups):
         first = source + 2 * g * n_k * TILE_BYTES
-        for r in range(deep(width)):
-            rows, wanted = min(32, width - 32 * r), out_rows - 32 * r
-            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums + 4 * TILE_BYTES)
-            to = out + 32 * r * stride + 2 * g * ROW
-            if wanted >= rows:
+        for r in range((min(width, out_rows) + 31) // 32):
+            rows, wanted = min(32, width - 32 * r), min(32, out_rows - 32 * r)
+            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums)
+            to = out + 2 * g * ROW
+            if paired:
+                _put_sums(sums, rows)
+                _put_pairs(sums, to + 16 * r * stride, stride, wanted)
+            elif wanted < rows:
+                _put_sums(sums, rows)
+                _put_rows(sums, to + 32 * r * stride, stride, wanted)
+            else:
+                to += 32 * r * stride
                 tile_store(0, to, stride)
                 tile_store(1, to + ROW, stride)
                 if rows > LANES:
                     tile_store(2, to + LANES * stride, stride)
                     tile_store(3, to + LANES * stride + ROW, stride)
-                continue
-            _put_sums(sums, rows)
-            for row in range(wanted):
-                for c in range(2):
-                    values = load_floats(sums + (2 * (row // LANES) + c) * TILE_BYTES + (row % LANES) * ROW)
-                    store_at(to + row * stride + c * ROW, values)
 
 
 @_jit

@@ -39,7 +39,6 @@ def _gather_input(parts: Sequence[Tensor], layout: MLPLayout) -> Tensor:
             if part.shape[1] % 2:
                 part = torch.nn.functional.pad(part.detach(), (0, 1))
             source = buffers.tensor_to_rows(part)
-            source[:, n:] = 0
             count = source.shape[0] // 2
             target = buffers.words(x[row : row + count])
             ranges = pool.chunks(x.shape[1], buffers.BLOCK)

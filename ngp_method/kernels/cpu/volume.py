@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,53 @@ def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> 
     ranges = pool.chunks(samples.n_rays, 1, at_least=256)
     pool.run(lambda c: compositing.visible(*arrays, log_threshold, counts.numpy(), *ranges[c]), len(ranges))
     return counts
+
+
+def _rows(features: Tensor) -> Tensor:
+    """Any layout -> rows (float32) or pairs (int32)."""
+    return buffers.tensor_to_pairs(features) if features.ndim == 3 else buffers.tensor_to_rows(features)
+
+
+def _tensor(rows: Tensor, n: int) -> Tensor:
+    return buffers.pairs_to_tensor(rows, n) if rows.dtype == torch.int32 else buffers.rows_to_tensor(rows, n)
+
+
+def keep_first(
+    samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+) -> tuple[PackedSamples, list[Tensor]]:
+    """The operation ``keep_first``: runs are copied row by row."""
+    packed = packed_info_from_counts(counts)
+    n = int(counts.sum())
+    old, new = samples.packed_info[:, 0].contiguous().numpy(), packed[:, 0].contiguous().numpy()
+    runs = counts.to(torch.int32).numpy()
+    sources = [t.view(1, -1) for t in (samples.t_starts, samples.t_ends, samples.ray_indices)]
+    sources += [_rows(one) for one in features]
+    targets = [torch.empty(1, n, dtype=t.dtype) for t in sources[:3]]
+    targets += [torch.empty(t.shape[0], buffers.padded(n), dtype=t.dtype) for t in sources[3:]]
+    for target in targets[3:]:
+        target[:, n:] = 0
+    jobs = [(i, row) for i, source in enumerate(sources) for row in range(source.shape[0])]
+    words = [(buffers.words(a), buffers.words(b)) for a, b in zip(sources, targets)]
+    ranges = pool.chunks(len(jobs), 1, at_least=1, per_thread=2)
+
+    def task(chunk: int) -> None:
+        for i, row in jobs[slice(*ranges[chunk])]:
+            compositing.copy_runs(*words[i], old, new, runs, row, row + 1)
+
+    pool.run(task, len(ranges))
+    kept = PackedSamples(targets[0][0], targets[1][0], targets[2][0], packed)
+    return kept, [_tensor(target, n) for target in targets[3:]]
+
+
+def spread(features: Tensor, samples: PackedSamples) -> Tensor:
+    """The operation ``spread``."""
+    source, n = _rows(features), samples.n_samples
+    target = torch.empty(source.shape[0], buffers.padded(n), dtype=source.dtype)
+    target[:, n:] = 0
+    first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
+    a, b, ranges = buffers.words(source), buffers.words(target), pool.chunks(source.shape[0], 1, at_least=1)
+    pool.run(lambda c: compositing.fill_runs(a, b, first, counts, *ranges[c]), len(ranges))
+    return _tensor(target, n)
 
 
 class Composite(torch.autograd.Function):
