@@ -30,7 +30,7 @@ def report(run: Path) -> str:
         "Look at",
         f"  {run / 'turntable' / 'turntable.png'}  eight views of the turntable",
         f"  {run / 'turntable' / 'turntable.mp4'}  all of it",
-        f"  {run / 'eval'}  each held-out view, photograph left, rendering right",
+        f"  {run / 'eval'}  the held-out views, as they are and as they are rendered",
         "",
         "Go on with",
         f"  .venv/bin/ns-viewer --load-config {run / 'config.yml'}",

@@ -26,7 +26,7 @@ from .occupancy import OccupancyGrid
 from .rendering import T_MIN, Rendered, intersect_box, render_rays
 from .samples import PackedSamples
 from .scene import SceneGeometry
-from .visibility import seen_cells
+from .visibility import seen_cells, step_scale_for
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
@@ -77,14 +77,14 @@ class InstantHashModelConfig(ModelConfig):
     near_plane: Optional[float] = None
     """Distance before which nothing is sampled, world units; default: what the data calls for."""
     step_scale: Optional[float] = None
-    """Finest step as a multiple of instant-ngp's; default 1."""
+    """Finest step as a multiple of instant-ngp's; default: as fine as the training images resolve (at most 3 times)."""
     sample_budget: Optional[int] = None
     """Samples per training step that the number of rays is adapted to; default 2^18 on a GPU, 2^16 on a processor."""
     max_rays: int = 1 << 18
     """Most rays of a training step."""
     grid_resolution: int = 128
     """Cells along an edge of each cascade of the occupancy grid."""
-    grid_update_share: float = 0.5
+    grid_update_share: float = 0.3
     """Cells of the occupancy grid evaluated per sample marched: what keeps its updates cheap."""
     mark_unseen: bool = True
     """Keep cells empty that no training camera sees."""
@@ -114,8 +114,9 @@ class InstantHashModel(Model):
         config, metadata = self.config, self.kwargs.get("metadata") or {}
         device = torch.device(self.kwargs.get("device", "cpu"))
         self.geometry: SceneGeometry = metadata.get("geometry") or SceneGeometry()
-        if config.step_scale is not None:
-            self.geometry = replace(self.geometry, step_scale=config.step_scale)
+        cameras = metadata.get("train_cameras")
+        step_scale = config.step_scale or (1.0 if cameras is None else step_scale_for(cameras, self.geometry))
+        self.geometry = replace(self.geometry, step_scale=step_scale)
         self.kernels, line = choose_kernels(config.kernels, device)
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
@@ -135,7 +136,6 @@ class InstantHashModel(Model):
         for param in self.field.parameters():
             param.kernels = self.kernels  # type: ignore[attr-defined] # the optimiser's step is a kernel too
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
-        cameras = metadata.get("train_cameras")
         if config.mark_unseen and cameras is not None:
             self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
         self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)

@@ -105,7 +105,7 @@ class TurntableCommand:
     """Folder for the files; made if need be."""
     frames: int = 48
     """Pictures of one turn."""
-    size: int = 320
+    size: int = 256
     """Pixels of the shorter side."""
     fps: int = 16
     """Pictures a second of the film."""

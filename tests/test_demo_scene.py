@@ -132,7 +132,7 @@ def test_poses_are_rigid_upright_and_held_out(scene: Path) -> None:
 
 
 def first_hits(triangles: np.ndarray, origin: np.ndarray, directions: np.ndarray) -> np.ndarray:
-    """Distance (N,) to the first triangle (F, 3, 3) hit by each unit ray, 0 where none is: Moeller and Trumbore, 1997."""
+    """Distance (N,) to the first triangle (F, 3, 3) hit by each unit ray, 0 = none: Moeller and Trumbore, 1997."""
     corner, first, second = triangles[:, 0], triangles[:, 1] - triangles[:, 0], triangles[:, 2] - triangles[:, 0]
     from_corner = origin - corner
     across = np.cross(from_corner, first)
@@ -240,7 +240,8 @@ def test_the_script_makes_the_shipped_scene(scene: Path, tmp_path: Path) -> None
             small, large = display_light(picture(out, frame)), display_light(picture(scene, frame))
             averaged = large.reshape(size, block, size, block, 4).mean((1, 3))
             assert np.abs(small[..., 3] - averaged[..., 3]).max() < 0.12
-            # 64 samples: about 0.02 of noise; highlights are compressed before the average in one, after it in the other
+            # 64 samples: about 0.02 of noise; highlights are compressed before the average in one, after it in the
+            # other
             assert np.sqrt(np.mean((small - averaged)[..., :3] ** 2)) < 0.03
             assert np.abs((small - averaged)[..., :3].mean((0, 1))).max() < 0.004
     # the middle pixel of each block looks along the very same ray
@@ -264,7 +265,7 @@ def test_bad_arguments_get_one_sentence(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("mine")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(make_scene, "still_life", lambda: [])
+    monkeypatch.setattr(make_scene, "still_life", list)
     pytest.importorskip("mitsuba", reason="mitsuba (extra dev) is what the arguments are for")
     assert make_scene.main(arguments) == code
     lines = capsys.readouterr().err.strip().splitlines()

@@ -23,7 +23,7 @@ def load_mitsuba(variant: str = "scalar_rgb") -> Any:
     """Import Mitsuba and set its variant.
 
     ``scalar_rgb`` needs nothing but the package, uses all cores, and gives the same picture for the same seed. The
-    ``llvm_*`` variants depend on the libLLVM found (LLVM 15 aborts the process on this scene): never chosen unasked.
+    ``llvm_*`` variants depend on the libLLVM found (19 is good, 15 aborts the process): never chosen unasked.
 
     Raises:
         RuntimeError: Mitsuba is not installed, or lacks the variant; the sentence says what to do.

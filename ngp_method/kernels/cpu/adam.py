@@ -80,13 +80,12 @@ def step(param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, 
         settings: hyper-parameters.
         half: float16 copy of the parameters to keep in step, or None.
     """
+    if param.shape[0] % 16:
+        raise ValueError(f"A parameter vector's length must be a multiple of 16, not {param.shape[0]}.")
     rates = (settings.learning_rate * _corrections(settings.beta1, settings.beta2)).astype(np.float32).view(np.uint32)
     arrays = [t.detach().numpy() for t in (param, grad, state.exp_avg, state.exp_avg_sq)]
     counts = state.steps.numpy().view(np.uint16)
     copy = np.empty(0, np.uint16) if half is None else half.view(torch.int16).numpy().view(np.uint16)
     numbers = [np.float32(v) for v in (settings.beta1, settings.beta2, settings.epsilon, settings.l2_reg)]
-    whole = param.shape[0] // 16 * 16
-    ranges = pool.chunks(whole, 16, at_least=1 << 14, per_thread=4)
+    ranges = pool.chunks(param.shape[0], 16, at_least=1 << 14, per_thread=4)
     pool.run(lambda c: sparse_step(*arrays, counts, copy, rates, *numbers, *ranges[c]), len(ranges))
-    if whole < param.shape[0]:
-        raise ValueError("A parameter vector's length must be a multiple of 16.")

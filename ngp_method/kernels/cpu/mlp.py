@@ -21,8 +21,8 @@ def _matrices(weights: Tensor, layout: MLPLayout) -> list[Tensor]:
 
 
 def _ranges(n: int) -> list[tuple[int, int]]:
-    per_thread = max(1, -(-n // (CHUNK * pool.use_threads())))
-    return pool.chunks(n, buffers.BLOCK, per_thread=per_thread)
+    """Chunks of one size whatever the number of threads: sums over chunks then do not depend on it."""
+    return [(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
 
 
 class Perceptron(torch.autograd.Function):

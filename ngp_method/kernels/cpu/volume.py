@@ -23,12 +23,13 @@ class Blocks:
     """The coarse grid that lets the marcher step over empty blocks; made anew when the occupancy grid changed."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, int] | None = None
+        self._key: tuple[int, int, torch.Size] | None = None
+        self._held: Tensor | None = None
         self._blocks = np.zeros((0, 0, 0, 0), np.uint8)
 
     def of(self, occupied: Tensor) -> np.ndarray:
         """uint8 [K, G / SKIP, ...] of bool [K, G, G, G]."""
-        key = (occupied.data_ptr(), occupied._version)
+        key = (occupied.data_ptr(), occupied._version, occupied.shape)
         if key != self._key:
             levels, grid = occupied.shape[0], occupied.shape[1]
             if grid % marching.SKIP:
@@ -36,6 +37,7 @@ class Blocks:
             self._blocks = np.zeros((levels, *[grid // marching.SKIP] * 3), np.uint8)
             marching.block_occupancy(occupied.view(torch.uint8).numpy(), self._blocks)
             self._key = key
+            self._held = occupied  # alive, so that no other grid comes to lie at its address
         return self._blocks
 
 
@@ -48,7 +50,7 @@ def march(
     geometry: SceneGeometry, jitter: Tensor | None, max_samples: int | None,
 ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
     """The operation ``march``."""
-    n_rays, limit = rays_o.shape[0], min(max_samples or MAX_STEPS, MAX_STEPS)
+    n_rays, limit = rays_o.shape[0], max_samples or MAX_STEPS
     o, d, near, far = _array(rays_o), _array(rays_d), _array(t_min), _array(t_max)
     shift = np.zeros(n_rays, np.float32) if jitter is None else _array(jitter)
     counts, resume = torch.zeros(n_rays, dtype=torch.int32), torch.zeros(n_rays)
