@@ -107,12 +107,23 @@ def gather(trainer: Trainer, step: int) -> dict[str, Any]:
     }
 
 
-def restore(trainer: Trainer, state: dict[str, Any], with_schedulers: bool) -> None:
-    """Gives ``state`` to the pipeline, the optimizers, the schedulers and the gradient scaler of ``trainer``."""
-    trainer.pipeline.load_pipeline(state["pipeline"], state["step"])
-    trainer.optimizers.load_optimizers(state["optimizers"])
-    if with_schedulers and "schedulers" in state:
-        trainer.optimizers.load_schedulers(state["schedulers"])
+def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers: bool) -> None:
+    """Gives ``state``, read from ``path``, to the pipeline, the optimizers, the schedulers and the gradient scaler.
+
+    Raises:
+        SystemExit: with one sentence, where it belongs to a model or optimizers of other settings.
+    """
+    try:
+        trainer.pipeline.load_pipeline(state["pipeline"], state["step"])
+        trainer.optimizers.load_optimizers(state["optimizers"])
+        if with_schedulers and "schedulers" in state:
+            trainer.optimizers.load_schedulers(state["schedulers"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise SystemExit(
+            f"{path} does not fit this run's settings ({reason}): give those it was trained with, which stand in "
+            f"{path.parent.parent / 'config.yml'}."
+        ) from None
     if state.get("scalers"):  # empty after a run without a scaler, which one with a scaler would refuse
         trainer.grad_scaler.load_state_dict(state["scalers"])
 

@@ -33,6 +33,9 @@ THRESHOLD = 0.01
 UNSEEN = -1.0
 """Value of a cell that no camera sees."""
 
+FIRST_UPDATE = 8
+"""Steps before the first update: the field has begun to tell empty from full."""
+
 CHUNK = 1 << 17
 """Cells evaluated at a time: bounds the memory of an update."""
 
@@ -64,7 +67,8 @@ class OccupancyGrid(OccGridEstimator):
         self.kernels = kernels
         self.update_share = update_share
         self.update_interval = update_interval
-        self._credit = 0.0
+        # The first look at the whole grid is on credit: until then every cell is marched through, at ten times the cost.
+        self._credit = float(self.cells_per_lvl * self.levels)
         self._cursor = 0
         self._since = 0
         self.binaries.fill_(True)
@@ -112,7 +116,7 @@ class OccupancyGrid(OccGridEstimator):
         """
         self._credit += n_samples * self.update_share
         self._since += 1
-        wanted = min(max(step // 16, 1), self.update_interval)
+        wanted = FIRST_UPDATE if step < FIRST_UPDATE else min(max(step // 16, 1), self.update_interval)
         cells = self.cells_per_lvl * self.levels
         warm = step < 256
         due = self._since >= wanted and self._credit >= (0.25 if warm else 1.0 / 16.0) * cells

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -34,4 +35,8 @@ def load_run(config_file: Path) -> Any:
     folder = config.get_checkpoint_dir()
     if not checkpoints.steps_in(folder):
         raise SystemExit(f"{folder}: no step-*.ckpt in it; train first, or run this where output_dir lies.")
-    return eval_setup(config_file, test_mode="inference")[1]
+    try:
+        return eval_setup(config_file, test_mode="inference")[1]
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise SystemExit(f"The checkpoint in {folder} cannot be loaded ({reason}).") from None

@@ -72,8 +72,9 @@ class InstantHashTrainer(Trainer):
         """Sets up the pipeline and the rest, and puts the clock around the model's own callbacks."""
         try:
             super().setup(test_mode)
-        except KeyboardInterrupt:
-            raise SystemExit(128 + signal.SIGINT) from None
+        except (KeyboardInterrupt, SystemExit) as end:
+            self.shutdown()  # the viewer's server is up before the checkpoint is read
+            raise SystemExit(end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT) from None
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         self.callbacks = [
             TrainingCallback([before], self._start_clock),
@@ -193,7 +194,7 @@ class InstantHashTrainer(Trainer):
             CONSOLE.print("No checkpoint to load: training starts from scratch.")
             return
         state = checkpoints.read(path)
-        checkpoints.restore(self, state, with_schedulers=self.config.load_scheduler)
+        checkpoints.restore(self, state, path, with_schedulers=self.config.load_scheduler)
         self._start_step = self.steps_done = int(state["step"]) + 1
         self.step = int(state["step"])
         self.training_seconds = float(state.get("training_seconds", 0.0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import tolerances as tol
 import torch
-from ngp_method.kernels import KERNEL_SETS, Kernels, load_kernels
 from torch import Tensor
+
+from ngp_method.kernels import KERNEL_SETS, Kernels, load_kernels
 
 SETS = [name for name in KERNEL_SETS if name != "reference"]
 """Every kernel set but the judge: a set that is added to the table is under test at once."""
@@ -22,7 +23,7 @@ SETS = [name for name in KERNEL_SETS if name != "reference"]
 SIZES = (0, 1, 31, 1000, 4099)
 
 
-@lru_cache(maxsize=None)
+@cache
 def kernels_of(name: str) -> Kernels:
     """The kernel set, built once."""
     return load_kernels(name)
@@ -75,14 +76,13 @@ def host_modules() -> list[ModuleType]:
 
 
 @pytest.fixture
-def nan_memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def nan_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a kernel does not write is NaN, so that a value that was never computed cannot look like one."""
     for name in ("empty", "empty_like", "empty_strided"):
         monkeypatch.setattr(torch, name, _filled(getattr(torch, name)))
     monkeypatch.setattr(torch.Tensor, "new_empty", _filled(torch.Tensor.new_empty))
     for module in host_modules():
         monkeypatch.setattr(module, "np", NanNumpy())
-    yield
 
 
 def assert_near(got: Tensor, truth: Tensor, bound: float | np.ndarray, what: str) -> None:
@@ -114,7 +114,8 @@ def assert_no_worse(got: Tensor, plain: Tensor, truth: Tensor, what: str) -> Non
 
 
 def two_thread_results(name: str, results: Callable[[Kernels], Iterator[Tensor]]) -> None:
-    """The same numbers, bit for bit, from one thread, from two, and from two again; the set's threads are put back after."""
+    """The same numbers, bit for bit, from one thread, from two, and from two again; the set's threads are put back
+    after."""
     pool = importlib.import_module("ngp_method.kernels.cpu.pool")
     before = pool.use_threads()
     kernels = kernels_of(name)
@@ -128,4 +129,6 @@ def two_thread_results(name: str, results: Callable[[Kernels], Iterator[Tensor]]
     for number, values in enumerate(zip(*found)):
         for other, what in ((values[1], "two threads"), (values[2], "two threads, again")):
             unequal = int((other != values[0]).sum())
-            assert not unequal, f"result {number}: {unequal} of {other.numel()} numbers differ between one thread and {what}"
+            assert not unequal, (
+                f"result {number}: {unequal} of {other.numel()} numbers differ between one thread and {what}"
+            )

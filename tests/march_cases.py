@@ -8,10 +8,11 @@ import numpy as np
 import oracle_volume
 import torch
 from kernel_cases import generator
+from torch import Tensor
+
 from ngp_method.kernels import Kernels
 from ngp_method.samples import PackedSamples
 from ngp_method.scene import SceneGeometry
-from torch import Tensor
 
 MOST_UNSURE = 0.03
 """Share of the steps that may lie too near a border to be judged in float32 (seen: 0.1 to 1 %)."""
@@ -49,7 +50,7 @@ class Case:
     def walk(self) -> oracle_volume.Walk:
         """The oracle's answer."""
         g = self.geometry
-        scene = oracle_volume.Scene(g.center, g.unit_size, g.cascades, g.cone_angle)
+        scene = oracle_volume.Scene(g.center, g.unit_size, g.cascades, g.cone_angle, g.step_scale)
         numbers = [v.numpy() for v in (self.rays_o, self.rays_d, self.t_min, self.t_max, self.jitter)]
         return oracle_volume.walk(*numbers, self.occupied.numpy(), scene)
 
@@ -62,8 +63,8 @@ class Case:
 def rays(
     geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator, on_borders: bool
 ) -> tuple[Tensor, Tensor]:
-    """Origins and unit directions [6 * count, 3]: from inside, from outside inwards, along axes, in planes, through corners,
-    from the centre. ``on_borders``: half of the rays along axes lie exactly on the borders of cells.
+    """Origins and unit directions [6 * count, 3]: from inside, from outside inwards, along axes, in planes, through
+    corners, from the centre. ``on_borders``: half of the rays along axes lie exactly on the borders of cells.
     """
 
     def normal() -> Tensor:
@@ -78,7 +79,11 @@ def rays(
     outside = normal() * box * (1 + 0.5 * torch.rand(count, 1, generator=rng))
     inwards = torch.nn.functional.normalize(uniform(box) - outside, dim=-1)
     cell = s / grid
-    start = torch.where((torch.arange(count)[:, None] % 2 == 0) & torch.tensor(on_borders), (uniform(s) / cell).round() * cell, uniform(box))
+    start = torch.where(
+        (torch.arange(count)[:, None] % 2 == 0) & torch.tensor(on_borders),
+        (uniform(s) / cell).round() * cell,
+        uniform(box),
+    )
     axes = torch.eye(3)[torch.arange(count) % 3] * torch.where(torch.rand(count, 1, generator=rng) < 0.5, 1.0, -1.0)
     flat = normal() * (torch.arange(3) != torch.arange(count)[:, None] % 3)
     flat = torch.nn.functional.normalize(flat, dim=-1)
@@ -134,8 +139,8 @@ def check_layout(samples: PackedSamples, n_rays: int) -> None:
 def compare(case: Case, samples: PackedSamples, resume: Tensor, limit: int = 1024) -> float:
     """Every sample against the dense walk; returns the share of steps too near a border to be judged.
 
-    Begins and lengths of steps do not depend on the grid, so they must agree to the last bit; whether a step is a sample must
-    agree wherever rounding cannot move its middle across a border.
+    Begins and lengths of steps do not depend on the grid, so they must agree to the last bit; whether a step is a
+    sample must agree wherever rounding cannot move its middle across a border.
     """
     walk = case.walk()
     check_layout(samples, case.rays_o.shape[0])

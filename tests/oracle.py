@@ -193,7 +193,8 @@ def mlp(inputs: np.ndarray, weights: np.ndarray, n_in: int, n_out: int, width: i
 def adam(
     values: np.ndarray, gradients: list[np.ndarray], rate: float, beta1: float, beta2: float, epsilon: float, l2: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Adam (Kingma and Ba 2015, algorithm 1) parameter by parameter; one whose gradient is zero sleeps through the step.
+    """Adam (Kingma and Ba 2015, algorithm 1) parameter by parameter; one whose gradient is zero sleeps through the
+    step.
 
     Returns:
         Values, first moments, second moments and step counts after all steps.

@@ -16,12 +16,13 @@ ROUNDOFF = {4: 2.0**-24, 8: 2.0**-53}
 
 @dataclass
 class Scene:
-    """What the walk must know, in world units."""
+    """What the walk must know, in world units; ``coarser``: finest step over instant-ngp's."""
 
     center: tuple[float, float, float]
     unit: float
     cascades: int
     cone: float
+    coarser: float = 1.0
 
 
 @dataclass
@@ -46,7 +47,7 @@ class Walk:
 def step_size(t: np.ndarray, scene: Scene) -> np.ndarray:
     """dt(t) in t's precision."""
     kind = t.dtype.type
-    finest, coarsest = kind(scene.unit * np.sqrt(3.0) / 1024), kind(scene.unit * np.sqrt(3.0))
+    finest, coarsest = kind(scene.unit * np.sqrt(3.0) / 1024 * scene.coarser), kind(scene.unit * np.sqrt(3.0))
     return np.minimum(np.maximum(t * kind(scene.cone), finest), coarsest)
 
 
@@ -70,8 +71,8 @@ def cascade(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cascade of a step by counting, and how near the choice is to another one (arguments as for :func:`look_up`).
 
-    The least cascade whose cube holds the point (its half-edge 2^(k-1) unit cubes exceeds every coordinate) and whose cells
-    are more than twice as long as the step; the outermost if there is none.
+    The least cascade whose cube holds the point (its half-edge 2^(k-1) unit cubes exceeds every coordinate) and whose
+    cells are more than twice as long as the step; the outermost if there is none.
     """
     chosen = np.zeros(dt.shape, np.int64)
     near = np.full(dt.shape, np.inf)
@@ -150,6 +151,4 @@ def composite(sigmas: np.ndarray, rgbs: np.ndarray, starts: np.ndarray, ends: np
 
 def visible(sigmas: np.ndarray, lengths: np.ndarray, threshold: float) -> int:
     """Samples of one ray before which at least ``threshold`` of the light is left."""
-    return sum(
-        float(np.exp(-sum(sigmas[j] * lengths[j] for j in range(i)))) >= threshold for i in range(len(sigmas))
-    )
+    return sum(float(np.exp(-sum(sigmas[j] * lengths[j] for j in range(i)))) >= threshold for i in range(len(sigmas)))

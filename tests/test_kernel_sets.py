@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from kernel_cases import SETS, host_modules, nan_memory  # noqa: F401 - a fixture
+
 from ngp_method.kernels import KERNEL_SETS, choose_kernels, load_kernels
 from ngp_method.kernels.interface import Kernels
 
@@ -113,7 +114,18 @@ def test_the_guard_at_work(tmp_path: Path) -> None:
     (tmp_path / "test_kernels_mlp.py").write_text(
         f"import pytest\n\n\n@pytest.mark.parametrize('kernel_set', {SETS!r})\ndef test_a(kernel_set):\n    pass\n"
     )
-    command = [sys.executable, "-m", "pytest", "-p", "kernel_guard", "-q", "-c", "/dev/null", "--rootdir", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-p",
+        "kernel_guard",
+        "-q",
+        "-c",
+        "/dev/null",
+        "--rootdir",
+        str(tmp_path),
+    ]
     environment = dict(os.environ, PYTHONPATH=f"{ROOT / 'tests'}{os.pathsep}{ROOT}", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
     done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, env=environment)
     assert done.returncode == 1, done.stdout + done.stderr

@@ -16,9 +16,10 @@ from kernel_cases import (
     nan_memory,  # noqa: F401 - a fixture
     two_thread_results,
 )
+from torch import Tensor
+
 from ngp_method.kernels import AdamSettings, AdamState, Kernels
 from ngp_method.kernels.interface import ADAM_MAX_STEPS
-from torch import Tensor
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 
@@ -103,25 +104,21 @@ def test_other_settings(kernel_set: str) -> None:
 
 
 def test_a_first_step_moves_by_the_learning_rate(kernel_set: str) -> None:
-    """Whatever the gradient's size, from 1e-10 to 1e10: Adam's bias correction makes the first step the learning rate."""
+    """Whatever the gradient's size, from 1e-10 to 1e10: Adam's bias correction makes the first step the learning
+    rate."""
     size = torch.logspace(-10, 10, 64)
     got = _train(kernels_of(kernel_set), torch.zeros(64), [-size], AdamSettings(1e-2))
     assert_near(got["values"], torch.full((64,), 1e-2), 1e-2 * tol.FIRST_STEP, "steps")
 
 
 def test_refused_lengths_change_nothing(kernel_set: str) -> None:
-    """A vector whose length is no multiple of 16 either works or is refused before anything is changed."""
-    kernels = kernels_of(kernel_set)
+    """A vector whose length is no multiple of 16 is refused before anything is changed."""
     param, gradient, state = torch.ones(40), torch.ones(40), _state(40, torch.float32)
-    try:
-        kernels.adam_step(param, gradient, state, AdamSettings(1e-2))
-    except ValueError as error:
-        assert "multiple of 16" in str(error)
-        assert (param == 1).all()
-        assert (gradient == 1).all()
-        assert not state.steps.any()
-    else:
-        assert_near(param, torch.full((40,), 0.99), 1e-6, "values")
+    with pytest.raises(ValueError, match="multiple of 16, not 40"):
+        kernels_of(kernel_set).adam_step(param, gradient, state, AdamSettings(1e-2))
+    assert (param == 1).all()
+    assert (gradient == 1).all()
+    assert not state.steps.any()
 
 
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
@@ -132,6 +129,16 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
         yield from _train(kernels, start, gradients, AdamSettings(1e-2)).values()
 
     two_thread_results(kernel_set, results)
+
+
+@pytest.mark.parametrize("n", [*SIZES, 200_000])
+@pytest.mark.parametrize("weight", [0.05, 1.0])
+def test_average(kernel_set: str, n: int, weight: float) -> None:
+    before, value = (torch.randn(n, generator=generator(n, seed)) for seed in (1, 2))
+    average = before.clone()
+    kernels_of(kernel_set).average(average, value.clone().requires_grad_(), weight)
+    truth = before.double() + weight * (value.double() - before.double())
+    assert_near(average, truth, 4 * tol.ROUNDOFF32 * (array(before.abs()) + array(value.abs())), "average")
 
 
 def test_it_learns(kernel_set: str) -> None:

@@ -22,9 +22,10 @@ from kernel_cases import (
     nan_memory,  # noqa: F401 - a fixture
     two_thread_results,
 )
+from torch import Tensor
+
 from ngp_method.kernels import AdamSettings, AdamState, Kernels
 from ngp_method.kernels.layout import HashGridLayout
-from torch import Tensor
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 
@@ -112,13 +113,16 @@ def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, fines
     spread = _encode(REFERENCE, x.double(), torch.zeros_like(table).double(), layout, c.double().abs())
     touched = _gathered(x, c, layout)
     per_entry = np.repeat(moved.reshape(levels, features)[:, 0], [v.entries * features for v in layout.levels])
-    assert_near(got.table, truth.table, per_entry * touched + tol.GRADIENT_TERMS * array(spread.table), "table gradient")
+    assert_near(
+        got.table, truth.table, per_entry * touched + tol.GRADIENT_TERMS * array(spread.table), "table gradient"
+    )
     slope = 4 * (np.abs(array(c)) * moved * np.repeat(scales, features)).sum(-1, keepdims=True)
     assert_near(got.positions[clear], truth.positions[clear], slope[clear], "position gradient")
 
 
 def _gathered(x: Tensor, c: Tensor, layout: HashGridLayout) -> np.ndarray:
-    """Sum of |cotangent| over the samples whose cell touches each entry, [n_params]: the gradient if all weights were 1."""
+    """Sum of |cotangent| over the samples whose cell touches each entry, [n_params]: the gradient if all weights were
+    1."""
     f = layout.n_features_per_level
     total = np.zeros((layout.n_entries, f))
     for number, level in enumerate(layout.levels):
@@ -225,20 +229,6 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
         yield from (encoded.features, encoded.table, encoded.positions)
 
     two_thread_results(kernel_set, results)
-
-
-@pytest.mark.parametrize("n", SIZES)
-def test_taking_features(kernel_set: str, n: int) -> None:
-    kernels, layout = kernels_of(kernel_set), HashGridLayout(n_features_per_level=4, **MIXED)
-    x, (table, _) = _dyadic(n), _inputs(n, layout)
-    features = kernels.hash_encode(x, table, layout)
-    dense = kernels.dense_features(features)
-    assert dense.shape == (n, layout.n_output_dims)
-    assert dense.dtype == torch.float32
-    for index in (torch.nonzero(torch.rand(n, generator=generator(n)) < 0.5)[:, 0], torch.zeros(0, dtype=torch.int64)):
-        taken = kernels.take_features(features, index)
-        assert taken.dtype == features.dtype
-        assert torch.equal(kernels.dense_features(taken), dense[index])
 
 
 @pytest.mark.parametrize("n", SIZES)

@@ -1,9 +1,10 @@
 """Marching of every kernel set against the oracle's dense walk of the same grid.
 
-Steps begin where they begin whatever is occupied, so begins and ends must agree to the last bit (the step law is the same float32
-arithmetic everywhere). Whether a step is a sample depends on the cell its middle lies in: the oracle decides in float64 and is
-believed wherever the middle is farther from a border (of a cell, a cascade, a step length's cascade) than eight roundings of the
-largest number in the sum; at most ``march_cases.MOST_UNSURE`` of the steps are nearer.
+Steps begin where they begin whatever is occupied, so begins and ends must agree to the last bit (the step law is the
+same float32 arithmetic everywhere). Whether a step is a sample depends on the cell its middle lies in: the oracle
+decides in float64 and is believed wherever the middle is farther from a border (of a cell, a cascade, a step length's
+cascade) than eight roundings of the largest number in the sum; at most ``march_cases.MOST_UNSURE`` of the steps are
+nearer.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from kernel_cases import (
     nan_memory,  # noqa: F401 - a fixture
     two_thread_results,
 )
+from torch import Tensor
+
 from ngp_method.kernels import Kernels
 from ngp_method.samples import PackedSamples
 from ngp_method.scene import SceneGeometry
-from torch import Tensor
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 
@@ -47,6 +49,13 @@ def test_march_equals_the_dense_walk(kernel_set: str, scale: int, density: float
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_other_cone_angle(kernel_set: str, scale: int) -> None:
     case = march_cases.make(march_cases.ForcedCone(**DYADIC, aabb_scale=scale), 0.05, count=8)
+    march_cases.compare(case, *case.march(kernels_of(kernel_set)))
+
+
+@pytest.mark.parametrize(("scale", "coarser"), [(1, 2.5), (1, 40.0), (8, 3.0), (128, 20.0)])
+def test_coarser_steps(kernel_set: str, scale: int, coarser: float) -> None:
+    """Steps so long that cells of an outer cascade are looked up near the centre too."""
+    case = march_cases.make(SceneGeometry(**DYADIC, aabb_scale=scale, step_scale=coarser), 0.05, count=12)
     march_cases.compare(case, *case.march(kernels_of(kernel_set)))
 
 
@@ -133,7 +142,12 @@ def test_no_rays_and_rays_that_end_before_they_begin(kernel_set: str) -> None:
     samples, resume = none.march(kernels_of(kernel_set))
     march_cases.check_layout(samples, 0)
     assert resume.shape == (0,)
-    for t_min in (case.t_max.clone(), case.t_max + 1, torch.full_like(case.t_max, 1e10), torch.full_like(case.t_max, np.nan)):
+    for t_min in (
+        case.t_max.clone(),
+        case.t_max + 1,
+        torch.full_like(case.t_max, 1e10),
+        torch.full_like(case.t_max, np.nan),
+    ):
         samples, resume = case.march(kernels_of(kernel_set), start=t_min)
         march_cases.check_layout(samples, case.rays_o.shape[0])
         assert samples.n_samples == 0
@@ -174,7 +188,8 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
 
 @pytest.mark.parametrize("scale", [1, 128])
 def test_float32_steps_stay_near_float64_steps(kernel_set: str, scale: int) -> None:
-    """The step law in float32 drifts by no more than a rounding a step; the number of steps to a given t is the same."""
+    """The step law in float32 drifts by no more than a rounding a step; the number of steps to a given t is the
+    same."""
     geometry = SceneGeometry(**DYADIC, aabb_scale=scale)
     scene = oracle_volume.Scene(geometry.center, geometry.unit_size, geometry.cascades, geometry.cone_angle)
     end = np.array([3.0 * scale])

@@ -20,9 +20,10 @@ from kernel_cases import (
     nan_memory,  # noqa: F401 - a fixture
     two_thread_results,
 )
+from torch import Tensor
+
 from ngp_method.kernels import Kernels
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
-from torch import Tensor
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 
@@ -33,7 +34,9 @@ NAMES = ("outputs", "weight gradient", "gradient of the first part", "gradient o
 
 
 def _name(layout: MLPLayout) -> str:
-    return "-".join(str(v) for v in (layout.n_input_dims, *[rows for rows, _ in layout.shapes[:-1]], layout.n_output_dims))
+    return "-".join(
+        str(v) for v in (layout.n_input_dims, *[rows for rows, _ in layout.shapes[:-1]], layout.n_output_dims)
+    )
 
 
 def _run(
@@ -147,7 +150,8 @@ def test_memory_beyond_the_inputs_does_not_matter(kernel_set: str) -> None:
 
 
 def test_memory_beyond_the_gradient_is_not_written(kernel_set: str) -> None:
-    """The gradient of a concatenation comes in slices of one tensor: each callee gets its slice and leaves the rest alone."""
+    """The gradient of a concatenation comes in slices of one tensor: each callee gets its slice and leaves the rest
+    alone."""
     kernels = kernels_of(kernel_set)
     (first, second), weights, c = _inputs(MLPLayout(32, 16), 30, 16)
     x = torch.cat([first, second], -1)
@@ -174,7 +178,8 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str, n: int) -> N
 def _field(
     kernels: Kernels, x: Tensor, d: Tensor, leaves: Sequence[Tensor], layout: HashGridLayout, rounded: bool = False
 ) -> Tensor:
-    """Raw density and colour [N, 19] through every seam between the operations; ``rounded``: as plain torch in bfloat16."""
+    """Raw density and colour [N, 19] through every seam between the operations; ``rounded``: as plain torch in
+    bfloat16."""
     table, density, colour = (leaf.to(torch.bfloat16) if rounded else leaf for leaf in leaves)
     if rounded:
         features = kernels.hash_encode(x, leaves[0].half().float(), layout).bfloat16()
@@ -188,7 +193,8 @@ def _field(
 
 @pytest.mark.parametrize("n", [0, 1, 31, 300])
 def test_the_whole_field(kernel_set: str, n: int) -> None:
-    """Encoding, density, harmonics and colour: the features go from one to the next in whatever layout the set likes."""
+    """Encoding, density, harmonics and colour: the features go from one to the next in whatever layout the set
+    likes."""
     layout = HashGridLayout(8, 4, 10, 5, 5 * 2**7)
     rng = generator(n)
     x = torch.randint(0, 1025, (n, 3), generator=rng).float() / 1024

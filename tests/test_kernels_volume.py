@@ -18,10 +18,11 @@ from kernel_cases import (
     nan_memory,  # noqa: F401 - a fixture
     two_thread_results,
 )
+from torch import Tensor
+
 from ngp_method.kernels import Kernels
 from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from ngp_method.scene import SceneGeometry
-from torch import Tensor
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 
@@ -46,14 +47,10 @@ def _batch(n: int, n_rays: int | None = None, opaque: float = 80.0) -> tuple[Pac
 
 
 def _double(samples: PackedSamples) -> PackedSamples:
-    return PackedSamples(
-        samples.t_starts.double(), samples.t_ends.double(), samples.ray_indices, samples.packed_info
-    )
+    return PackedSamples(samples.t_starts.double(), samples.t_ends.double(), samples.ray_indices, samples.packed_info)
 
 
-def _composite(
-    kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor
-) -> dict[str, Tensor]:
+def _composite(kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor) -> dict[str, Tensor]:
     """Sums, weights and gradients for cotangents c [R, 5] of colour, opacity and depth."""
     s, rgb = sigmas.clone().requires_grad_(), rgbs.clone().requires_grad_()
     out = kernels.composite(s, rgb, samples)
@@ -109,7 +106,8 @@ def test_composite_of_one_long_ray(kernel_set: str) -> None:
 
 
 def test_composite_of_walls_and_of_air(kernel_set: str) -> None:
-    """Densities as large as float32 allows are opaque, not NaN; without density nothing is seen and the gradient is finite."""
+    """Densities as large as float32 allows are opaque, not NaN; without density nothing is seen and the gradient is
+    finite."""
     samples, _, rgbs = _batch(60, n_rays=4)
     c = torch.randn(4, 5, generator=generator(2))
     for value in (1e30, 1e4, 1e-30, 0.0):
@@ -124,7 +122,9 @@ def test_any_output_alone_can_be_differentiated(kernel_set: str, only: str) -> N
     results = []
     for kernels, dtype in ((kernels_of(kernel_set), torch.float32), (REFERENCE, torch.float64)):
         s, rgb = sigmas.to(dtype, copy=True).requires_grad_(), rgbs.to(dtype, copy=True).requires_grad_()
-        getattr(kernels.composite(s, rgb, samples if dtype == torch.float32 else _double(samples)), only).sum().backward()
+        getattr(
+            kernels.composite(s, rgb, samples if dtype == torch.float32 else _double(samples)), only
+        ).sum().backward()
         results.append((s.grad, torch.zeros_like(rgb) if rgb.grad is None else rgb.grad))
     reach = 1.0 + float(samples.t_ends.max())
     for what, got, exact in zip(("density gradient", "colour gradient"), *results):
@@ -176,7 +176,8 @@ def test_splitting_an_interval_changes_nothing(kernel_set: str) -> None:
 
 
 def test_packed_equals_dense(kernel_set: str) -> None:
-    """Rays as rows of a matrix, those with fewer samples filled up with empty intervals; products instead of sums of thickness."""
+    """Rays as rows of a matrix, those with fewer samples filled up with empty intervals; products instead of sums of
+    thickness."""
     samples, sigmas, rgbs = _batch(800, n_rays=40)
     longest = int(samples.packed_info[:, 1].max())
     rows = samples.ray_indices.long()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout, round_up
 
 FIGURES = [

@@ -13,11 +13,12 @@ import pytest
 import tolerances as tol
 import torch
 from kernel_cases import array, assert_near, generator, kernels_of
+from torch import Tensor
+
 from ngp_method.kernels import AdamSettings, AdamState
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from ngp_method.scene import SceneGeometry
-from torch import Tensor
 
 KERNELS = kernels_of("reference")
 pytestmark = pytest.mark.parametrize("kernel_set", ["reference"])
@@ -28,7 +29,8 @@ WHOLE_SCALES = (3, 10, 5, 20)
 
 
 def _dyadic_positions(n: int) -> Tensor:
-    """Multiples of 1/64: exact in every precision, many of them on cell borders, the first two the corners of the box."""
+    """Multiples of 1/64: exact in every precision, many of them on cell borders, the first two the corners of the
+    box."""
     x = torch.randint(0, 65, (n, 3), generator=generator(n)).double() / 64
     x[:1], x[1:2] = 0.0, 1.0
     return x
@@ -207,6 +209,28 @@ def test_visible_counts(kernel_set: str, threshold: float) -> None:
     for ray, (first, count) in enumerate(samples.packed_info.tolist()):
         part = slice(first, first + count)
         assert got[ray] == oracle_volume.visible(s[part], lengths[part], threshold)
+
+
+def test_keep_first_and_spread(kernel_set: str) -> None:
+    samples, sigmas, rgbs = _ray_batch([3, 0, 1, 4], torch.float64)
+    kept, (some, more) = KERNELS.keep_first(samples, torch.tensor([2, 0, 1, 0]).int(), [sigmas[:, None], rgbs])
+    assert kept.packed_info.tolist() == [[0, 2], [2, 0], [2, 1], [3, 0]]
+    assert kept.ray_indices.tolist() == [0, 0, 2]
+    for got, whole in (
+        (kept.t_starts, samples.t_starts),
+        (kept.t_ends, samples.t_ends),
+        (some, sigmas[:, None]),
+        (more, rgbs),
+    ):
+        assert torch.equal(got, whole[[0, 1, 3]])
+    per_ray = torch.arange(8.0).view(4, 2)
+    assert KERNELS.spread(per_ray, samples).tolist() == [[0, 1]] * 3 + [[4, 5]] + [[6, 7]] * 4
+
+
+def test_average(kernel_set: str) -> None:
+    average, value = torch.tensor([1.0, -2.0]).double(), torch.tensor([3.0, 2.0]).double()
+    KERNELS.average(average, value, 0.25)
+    assert average.tolist() == [1.5, -1.0]
 
 
 def test_points(kernel_set: str) -> None:

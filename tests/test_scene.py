@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from ngp_method.scene import SceneGeometry
 
 
@@ -42,6 +43,15 @@ def test_normalize_maps_the_whole_box_to_the_unit_cube(dtype: torch.dtype) -> No
 def test_scale_must_be_a_power_of_two(scale: int) -> None:
     with pytest.raises(ValueError, match="power of two from 1 to 128"):
         SceneGeometry(aabb_scale=scale)
+
+
+def test_coarser_steps() -> None:
+    coarse, fine = SceneGeometry(unit_size=0.5, step_scale=4.0), SceneGeometry(unit_size=0.5)
+    assert coarse.min_step == 4 * fine.min_step
+    assert coarse.max_step == fine.max_step
+    for scale in (0.5, 0.0, math.nan):
+        with pytest.raises(ValueError, match="step_scale must be at least 1"):
+            SceneGeometry(step_scale=scale)
 
 
 @pytest.mark.parametrize("size", [0.0, -1.0, math.nan, math.inf])

@@ -115,6 +115,13 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         checkpoints.read(tmp_path / "other.ckpt")
 
 
+def test_a_checkpoint_of_other_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path)
+    monkeypatch.setattr(StubPipeline, "size", 13)
+    with pytest.raises(SystemExit, match=r"does not fit this run's settings \(size mismatch .*config\.yml"):
+        run(tmp_path, load_dir=models(tmp_path), timestamp="again")
+
+
 # -- the time budget
 
 

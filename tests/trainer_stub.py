@@ -37,10 +37,12 @@ class StubPipelineConfig(InstantiateConfig):
 
 
 class StubPipeline(torch.nn.Module):
+    size = 12
+
     def __init__(self, config: StubPipelineConfig, **kwargs: Any) -> None:
         super().__init__()
         self.config = config
-        self.weights = torch.nn.Parameter(torch.zeros(12))
+        self.weights = torch.nn.Parameter(torch.zeros(self.size))
         # nothing here has train_dataparser_outputs: the trainer then writes no transforms
         self.datamanager = SimpleNamespace(
             train_dataset=[0], eval_dataset=[0], get_train_rays_per_batch=lambda: 1, includes_time=False
@@ -51,7 +53,7 @@ class StubPipeline(torch.nn.Module):
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
         time.sleep(self.config.step_seconds)
         self.steps.append(step)
-        x = torch.rand(8, 12)
+        x = torch.rand(8, self.size)
         return None, {"loss": ((x @ self.weights - x.sum(-1)) ** 2).mean()}, {}
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict[str, torch.Tensor], dict[str, torch.Tensor]]:

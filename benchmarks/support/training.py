@@ -74,16 +74,17 @@ class Clock:
         self.curve_at = sorted(t for t in curve if t < seconds)
         self.curve: list[dict[str, float]] = []
         self.steps = self.rays = self.kept = self.marched = 0
-        self.used = 0.0
+        self.used = self._began = 0.0
         self.first_step_s = 0.0
         self._iterate = trainer.train_iteration
         trainer.train_iteration = self.iterate
+        # nerfstudio calls this between iterations, when its own clock and ours stand still.
+        trainer.eval_iteration = self.between
 
     def iterate(self, step: int) -> Any:
         """One iteration of the trainer, timed."""
-        began = time.monotonic()
+        self._began = time.monotonic()
         found = self._iterate(step)
-        self.used += time.monotonic() - began
         if not self.steps:
             self.first_step_s = time.monotonic() - self.start
         self.steps += 1
@@ -92,12 +93,16 @@ class Clock:
         if counts:
             self.kept += counts["kept"]
             self.marched += counts["marched"]
+        return found
+
+    def between(self, step: int) -> None:
+        """After an iteration and what hangs on it (occupancy grid, averages): count its time, evaluate where it is due."""
+        self.used += time.monotonic() - self._began
+        if self.used >= self.seconds:
+            self.trainer.stop_training = True
         if self.curve_at and self.used >= self.curve_at[0]:
             self.curve.append({"seconds": round(self.used, 1), "psnr": evaluate(self.trainer.pipeline)["psnr"]})
             self.curve_at.pop(0)
-        if self.used >= self.seconds:
-            self.trainer.stop_training = True
-        return found
 
 
 @torch.no_grad()
@@ -129,7 +134,7 @@ def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: 
     with tempfile.TemporaryDirectory() as folder:
         config = configure(method, data, scale, args, Path(folder))
         trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup()
+        trainer.setup(test_mode="test")  # the test views, where a scene has a split of them
         if method != "instant-hash":
             trainer.save_checkpoint = lambda step: None
         clock = Clock(trainer, args.seconds, args.curve, start)

@@ -34,7 +34,7 @@ class CpuKernels:
         if precision == "bfloat16" and not self.low_precision:
             raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
         self.half_tables = encode.HalfTables()
-        self._blocks = volume.Blocks()
+        self._grid = volume.PackedGrid()
         kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
@@ -86,8 +86,8 @@ class CpuKernels:
         jitter: Tensor | None = None, max_samples: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
         """See the interface."""
-        blocks = self._blocks.of(occupied)
-        return volume.march(rays_o, rays_d, t_min, t_max, occupied, blocks, geometry, jitter, max_samples)
+        grid = self._grid.of(occupied)
+        return volume.march(rays_o, rays_d, t_min, t_max, grid, geometry, jitter, max_samples)
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""

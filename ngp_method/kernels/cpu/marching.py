@@ -10,31 +10,39 @@ from numba import njit
 ZERO = np.float32(0.0)
 HALF = np.float32(0.5)
 ONE = np.float32(1.0)
-HUGE = np.float32(3e38)
+HUGE = np.float32(1e30)
+TINY = np.float32(1e-30)
 
-SKIP = 8
+SKIP_BITS = 3
+SKIP = 1 << SKIP_BITS
+LOW = SKIP - 1
 """Edge, in cells, of the blocks that are stepped over whole when empty."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
 def _exponent(value):  # type: ignore[no-untyped-def]
-    """e such that value = f * 2^e with f in [0.5, 1)."""
-    return math.frexp(value)[1]
+    """e such that value = f * 2^e with f in [0.5, 1), for normal numbers above zero: read off the bits."""
+    return (np.float32(value).view(np.int32) >> 23) - 126
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _exit(p, d, cell, size):  # type: ignore[no-untyped-def]
-    """Distance along d to the far side of the slab [cell, cell + 1] * size."""
-    if d > ZERO:
-        return ((np.float32(cell) + ONE) * size - p) / d
-    if d < ZERO:
-        return (np.float32(cell) * size - p) / d
-    return HUGE
+def _exit(p, inverse, cell, size):  # type: ignore[no-untyped-def]
+    """Distance to the far side of the slab [cell, cell + 1] * size, for one over the direction's component."""
+    far = np.float32(cell) * size
+    if inverse > ZERO:
+        far += size
+    return (far - p) * inverse
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _inverse(d):  # type: ignore[no-untyped-def]
+    """One over a component of the direction; a huge number, of the same sign or plus, where there is none."""
+    return ONE / d if abs(d) > TINY else (HUGE if d >= ZERO else -HUGE)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def march_rays(  # type: ignore[no-untyped-def]
-    rays_o, rays_d, t_min, t_max, jitter, occupied, blocks, center, unit, cone, min_step, max_step, limit,
+    rays_o, rays_d, t_min, t_max, jitter, bits, blocks, center, unit, cone, min_step, max_step, limit,
     t_out, dt_out, counts, resume, begin, end,
 ):  # fmt: skip
     """Samples of rays begin .. end - 1.
@@ -42,21 +50,21 @@ def march_rays(  # type: ignore[no-untyped-def]
     Args:
         rays_o, rays_d: float32 [R, 3].
         t_min, t_max, jitter: float32 [R].
-        occupied: uint8 [K, G, G, G].
-        blocks: uint8 [K, G / SKIP, G / SKIP, G / SKIP], whether any cell of a block is occupied.
+        bits, blocks: the occupancy grid as :func:`pack_occupancy` makes it.
         center: float32 [3]; unit: edge of the unit cube; cone, min_step, max_step: the step law (world units).
         limit: most samples of one ray.
         t_out, dt_out: float32 [end - begin, limit], begins and lengths of the samples.
         counts: int32 [R].
         resume: float32 [R], where the ray stands when it stopped: t_max or more if it is done.
     """
-    levels, grid = occupied.shape[0], occupied.shape[1]
+    levels, grid = np.int32(blocks.shape[0]), np.int32(blocks.shape[1] * SKIP)
     inv_unit = ONE / unit
     for r in range(begin, end):
         ox = (rays_o[r, 0] - center[0]) * inv_unit
         oy = (rays_o[r, 1] - center[1]) * inv_unit
         oz = (rays_o[r, 2] - center[2]) * inv_unit
         dx, dy, dz = rays_d[r, 0] * inv_unit, rays_d[r, 1] * inv_unit, rays_d[r, 2] * inv_unit
+        jx, jy, jz = _inverse(dx), _inverse(dy), _inverse(dz)
         t, t_end = t_min[r], t_max[r]
         t += jitter[r] * min(max(t * cone, min_step), max_step)
         n = 0
@@ -65,30 +73,31 @@ def march_rays(  # type: ignore[no-untyped-def]
             dt = min(max(t * cone, min_step), max_step)
             middle = t + HALF * dt
             px, py, pz = ox + dx * middle, oy + dy * middle, oz + dz * middle
-            reach = max(max(abs(px), abs(py)), abs(pz))
-            by_step = _exponent(dt * inv_unit * np.float32(2 * grid))
-            level = min(max(max(_exponent(reach) + 1, by_step), 0), levels - 1)
+            level, by_step = 0, 0
+            if levels > 1:
+                reach = max(max(max(abs(px), abs(py)), abs(pz)), TINY)
+                by_step = _exponent(dt * inv_unit * np.float32(2 * grid))
+                level = min(max(max(_exponent(reach) + 1, by_step), 0), levels - 1)
             scale = np.float32(grid) / np.float32(1 << level)
             # Coordinates in cells of this cascade.
             shift = HALF * np.float32(grid)
             qx, qy, qz = px * scale + shift, py * scale + shift, pz * scale + shift
-            ix, iy, iz = int(math.floor(qx)), int(math.floor(qy)), int(math.floor(qz))
+            ix, iy, iz = np.int32(math.floor(qx)), np.int32(math.floor(qy)), np.int32(math.floor(qz))
             if ix < 0 or iy < 0 or iz < 0 or ix >= grid or iy >= grid or iz >= grid:
                 t += dt
                 continue
-            if occupied[level, ix, iy, iz]:
+            bx, by, bz = ix >> SKIP_BITS, iy >> SKIP_BITS, iz >> SKIP_BITS
+            full = blocks[level, bx, by, bz] != 0
+            if full and (bits[level, bx, by, bz, ix & LOW, iy & LOW] >> (iz & LOW)) & 1:
                 t_out[row, n] = t
                 dt_out[row, n] = dt
                 n += 1
                 t += dt
                 continue
             size = ONE
-            if not blocks[level, ix // SKIP, iy // SKIP, iz // SKIP]:
-                size = np.float32(SKIP)
-                ix, iy, iz = ix // SKIP, iy // SKIP, iz // SKIP
-            ahead = min(
-                _exit(qx, dx * scale, ix, size), min(_exit(qy, dy * scale, iy, size), _exit(qz, dz * scale, iz, size))
-            )
+            if not full:
+                size, ix, iy, iz = np.float32(SKIP), bx, by, bz
+            ahead = min(_exit(qx, jx, ix, size), min(_exit(qy, jy, iy, size), _exit(qz, jz, iz, size))) / scale
             # The cell was chosen for this step's length and this shell of the cascades: leave neither unseen.
             target = middle + max(ahead, ZERO)
             if levels > 1:
@@ -147,13 +156,22 @@ def points(rays_o, rays_d, t_starts, t_ends, ray_indices, low, scale, out, begin
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def block_occupancy(occupied, blocks):  # type: ignore[no-untyped-def]
-    """Whether any cell of each SKIP^3 block is occupied."""
+def pack_occupancy(occupied, bits, blocks):  # type: ignore[no-untyped-def]
+    """One bit a cell, block by block: 8^3 cells are one cache line, so that a ray misses the cache once a block.
+
+    Args:
+        occupied: uint8 [K, G, G, G].
+        bits: uint8 [K, G / 8, G / 8, G / 8, 8, 8]: block, then x and y within it; z within it is the bit.
+        blocks: uint8 [K, G / 8, G / 8, G / 8], whether any cell of a block is occupied.
+    """
     levels, grid = occupied.shape[0], occupied.shape[1]
+    bits[:] = 0
     blocks[:] = 0
     for k in range(levels):
         for x in range(grid):
             for y in range(grid):
                 for z in range(grid):
                     if occupied[k, x, y, z]:
-                        blocks[k, x // SKIP, y // SKIP, z // SKIP] = 1
+                        bx, by, bz = x >> SKIP_BITS, y >> SKIP_BITS, z >> SKIP_BITS
+                        blocks[k, bx, by, bz] = 1
+                        bits[k, bx, by, bz, x & LOW, y & LOW] |= np.uint8(1 << (z & LOW))

@@ -34,13 +34,16 @@ from ngp_method.kernels.cpu.amx import TILE_BYTES
 from ngp_method.kernels.cpu.bf16_pairs import address
 from ngp_method.kernels.cpu.mlp_amx_kernels import (
     BLOCK,
+    MASKED,
+    PAIRS,
+    RELU,
+    ROWS,
     SUMS_BYTES,
     accumulate,
     blank,
     copy_in,
     deep,
     gradient_in,
-    last,
     layer,
     regroup,
 )
@@ -141,10 +144,10 @@ def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scrat
         copy_in(address(x) + 4 * s, stride, widths[0], groups, end - s, ping)
         w, a, b = address(weights), ping, pong
         for i in range(widths.size - 2):
-            layer(w, widths[i], widths[i + 1], groups, a, 0, b, sums)
+            layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, b, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
             a, b = b, a
-        last(w, widths[-2], widths[-1], groups, a, sums, address(out) + 4 * s, stride, out_rows, paired)
+        layer(w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, 0, address(out) + 4 * s, stride, sums)
     amx.release()
 
 
@@ -163,7 +166,8 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
         copy_in(address(x) + 4 * s, stride, widths[0], groups, end - s, kept)
         w = address(weights)
         for i in range(depth - 1):
-            layer(w, widths[i], widths[i + 1], groups, kept + i * size, 0, kept + (i + 1) * size, sums)
+            a = kept + i * size
+            layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, a + size, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
         gradient_in(address(d_out) + 4 * s, stride, d_rows, widths[-1], groups, end - s, ping)
         w, total, a, b = address(transposed) + 4 * transposed.size, address(totals) + 4 * numbers.size, ping, pong
@@ -175,10 +179,10 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             regroup(entered, width_in, groups, right, True)
             accumulate(left, width // LANES, right, width_in // LANES, groups, total)
             if i > 0:
-                layer(w, width, width_in, groups, a, entered, b, sums)
+                layer(w, width, groups, a, MASKED, width_in, entered, b, 0, sums)
                 a, b = b, a
             elif dx.size > 0:
-                last(w, width, width_in, groups, a, sums, address(dx) + 4 * s, stride, width_in, paired)
+                layer(w, width, groups, a, PAIRS if paired else ROWS, width_in, 0, address(dx) + 4 * s, stride, sums)
     amx.release()
     for i in range(numbers.size):
         dw[numbers[i]] += totals[i]

@@ -34,6 +34,9 @@ BLOCK = 32
 SUMS_BYTES = 5 * TILE_BYTES
 """What ``sums`` takes."""
 
+RELU, MASKED, ROWS, PAIRS = 0, 1, 2, 3
+"""What :func:`layer` makes of its sums."""
+
 _jit = njit(nogil=True, cache=True, error_model="numpy")
 
 
@@ -44,37 +47,31 @@ def deep(width):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _multiply(weights, n_k, first, second, rows, sums):  # type: ignore[no-untyped-def]
-    """Tiles 0 to 3 = ``rows`` (16 or 32) rows of the weights times 32 samples of activations.
-
-    Order of the tiles: rows 0 to 15 of samples 0 to 15, of samples 16 to 31, then rows 16 to 31 of both.
-    """
-    zero = sums + 4 * TILE_BYTES
+def _even(weights, n_k, first, second, fresh, zero):  # type: ignore[no-untyped-def]
+    """Tiles 0 and 1 = 16 rows of the weights times 2 x 16 samples, whose tiles are in 6 and 7 already unless ``fresh``."""
     tile_load(0, zero, 64)
     tile_load(1, zero, 64)
-    if rows > LANES:
-        tile_load(2, zero, 64)
-        tile_load(3, zero, 64)
     for k in range(n_k):
-        tile_load(6, first + k * TILE_BYTES, 64)
-        tile_load(7, second + k * TILE_BYTES, 64)
         tile_load(4, weights + k * TILE_BYTES, 64)
+        if fresh:
+            tile_load(6, first + k * TILE_BYTES, 64)
+            tile_load(7, second + k * TILE_BYTES, 64)
         tile_dot(0, 4, 6)
         tile_dot(1, 4, 7)
-        if rows > LANES:
-            tile_load(5, weights + (n_k + k) * TILE_BYTES, 64)
-            tile_dot(2, 5, 6)
-            tile_dot(3, 5, 7)
 
 
 @_jit
-def _put_sums(sums, rows):  # type: ignore[no-untyped-def]
-    """Tiles 0 to 3 (or 0 and 1) to memory, one after the other."""
-    tile_store(0, sums, 64)
-    tile_store(1, sums + TILE_BYTES, 64)
-    if rows > LANES:
-        tile_store(2, sums + 2 * TILE_BYTES, 64)
-        tile_store(3, sums + 3 * TILE_BYTES, 64)
+def _odd(weights, n_k, first, second, fresh, zero):  # type: ignore[no-untyped-def]
+    """The same in tiles 2 and 3: while these are under way, 0 and 1 are written to memory, and the other way round."""
+    tile_load(2, zero, 64)
+    tile_load(3, zero, 64)
+    for k in range(n_k):
+        tile_load(5, weights + k * TILE_BYTES, 64)
+        if fresh:
+            tile_load(6, first + k * TILE_BYTES, 64)
+            tile_load(7, second + k * TILE_BYTES, 64)
+        tile_dot(2, 5, 6)
+        tile_dot(3, 5, 7)
 
 
 @_jit
@@ -107,97 +104,92 @@ def copy_in(x, stride, width, groups, valid, target):  # type: ignore[no-untyped
 
 
 @_jit
-def _relu_of(sums, target, rows):  # type: ignore[no-untyped-def]
-    """A tile of pairs = ReLU of one or two float32 tiles (rows 0 to 15; rows 16 to 31 two tiles further on)."""
-    for half in range(rows // LANES):
+def _put_relu(sums, target, step):  # type: ignore[no-untyped-def]
+    """ReLU of two float32 tiles as 8 rows of pairs each, ``step`` bytes apart."""
+    for c in range(2):
         for p in range(8):
-            row = sums + 2 * half * TILE_BYTES + 2 * p * ROW
+            row = sums + c * TILE_BYTES + 2 * p * ROW
             pair = pair_bf16(load_floats(row), load_floats(row + ROW))
-            store_at(target + (half * 8 + p) * ROW, relu_pairs(pair))
-    if rows == LANES:
-        blank(target + 8 * ROW, 8)
+            store_at(target + c * step + p * ROW, relu_pairs(pair))
 
 
 @_jit
-def _where_active(sums, active, target, rows):  # type: ignore[no-untyped-def]
-    """A tile of pairs = one or two float32 tiles where ``active`` is positive, else zero."""
-    for half in range(rows // LANES):
+def _put_masked(sums, active, target, step):  # type: ignore[no-untyped-def]
+    """The same of what lies where ``active`` is positive, zero elsewhere."""
+    for c in range(2):
         for p in range(8):
-            row = sums + 2 * half * TILE_BYTES + 2 * p * ROW
+            row, offset = sums + c * TILE_BYTES + 2 * p * ROW, c * step + p * ROW
             pair = pair_bf16(load_floats(row), load_floats(row + ROW))
-            offset = (half * 8 + p) * ROW
             store_at(target + offset, mask_pairs(pair, load_pairs(active + offset)))
-    if rows == LANES:
-        blank(target + 8 * ROW, 8)
 
 
 @_jit
-def layer(weights, width_in, width, groups, source, active, target, sums):  # type: ignore[no-untyped-def]
-    """target = W source, all as tiles of pairs; then ReLU, or zero where ``active`` (unless 0) is not positive.
-
-    The tile unit and the vector unit work side by side: sums are rounded while the next products are under way.
-    """
-    n_k, n_k_out = deep(width_in), deep(width)
-    for step in range(groups * n_k_out + 1):
-        if step < groups * n_k_out:
-            g, r = step // n_k_out, step % n_k_out
-            first = source + 2 * g * n_k * TILE_BYTES
-            rows = min(32, width - 32 * r)
-            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums)
-        if step > 0:
-            g, r = (step - 1) // n_k_out, (step - 1) % n_k_out
-            before = min(32, width - 32 * r)
-            for c in range(2):
-                to = ((2 * g + c) * n_k_out + r) * TILE_BYTES
-                if active != 0:
-                    _where_active(sums + c * TILE_BYTES, active + to, target + to, before)
-                else:
-                    _relu_of(sums + c * TILE_BYTES, target + to, before)
-        if step < groups * n_k_out:
-            _put_sums(sums, rows)
-
-
-@_jit
-def _put_rows(sums, out, stride, count):  # type: ignore[no-untyped-def]
-    """The first rows of the sums of 32 samples, as float32 rows."""
-    for row in range(count):
-        for c in range(2):
-            values = load_floats(sums + (2 * (row // LANES) + c) * TILE_BYTES + (row % LANES) * ROW)
-            store_at(out + row * stride + c * ROW, values)
-
-
-@_jit
-def _put_pairs(sums, out, stride, count):  # type: ignore[no-untyped-def]
-    """The same as rows of pairs of bfloat16."""
+def _put_pairs(sums, target, stride, count):  # type: ignore[no-untyped-def]
+    """The first rows of two float32 tiles as rows of pairs, ``stride`` bytes apart, side by side."""
     for p in range(count // 2):
         for c in range(2):
-            row = sums + (2 * (p // 8) + c) * TILE_BYTES + (p % 8) * 2 * ROW
-            store_at(out + p * stride + c * ROW, pair_bf16(load_floats(row), load_floats(row + ROW)))
+            row = sums + c * TILE_BYTES + 2 * p * ROW
+            store_at(target + p * stride + c * ROW, pair_bf16(load_floats(row), load_floats(row + ROW)))
 
 
 @_jit
-def last(weights, width_in, width, groups, source, sums, out, stride, out_rows, paired):  # type: ignore[no-untyped-def]
-    """The first ``out_rows`` rows of W source: float32 [rows, samples], or ``paired`` bfloat16 [rows / 2, samples]."""
-    n_k = deep(width_in)
-    for g in range(groups):
-        first = source + 2 * g * n_k * TILE_BYTES
-        for r in range((min(width, out_rows) + 31) // 32):
-            rows, wanted = min(32, width - 32 * r), min(32, out_rows - 32 * r)
-            _multiply(weights + 2 * r * n_k * TILE_BYTES, n_k, first, first + n_k * TILE_BYTES, rows, sums)
-            to = out + 2 * g * ROW
-            if paired:
-                _put_sums(sums, rows)
-                _put_pairs(sums, to + 16 * r * stride, stride, wanted)
-            elif wanted < rows:
-                _put_sums(sums, rows)
-                _put_rows(sums, to + 32 * r * stride, stride, wanted)
+def _put_rows(sums, target, stride, count):  # type: ignore[no-untyped-def]
+    """The first rows of two float32 tiles as rows, ``stride`` bytes apart, side by side."""
+    for row in range(count):
+        for c in range(2):
+            store_at(target + row * stride + c * ROW, load_floats(sums + c * TILE_BYTES + row * ROW))
+
+
+@_jit
+def layer(weights, width_in, groups, source, how, width, active, target, stride, sums):  # type: ignore[no-untyped-def]
+    """The first ``width`` rows of W source.
+
+    ``how``: RELU or MASKED (zero where ``active`` is not positive), written as activations; ROWS (float32) or PAIRS, written
+    as rows ``stride`` bytes apart.
+
+    Sixteen rows of 32 samples at a time, in three steps that the processor does side by side: multiply, write the float32
+    tiles to memory, round them from there. Finer or coarser turns, and it does one after the other.
+    """
+    n_k, n_k_out, n_rows = deep(width_in), deep(width), (width + LANES - 1) // LANES
+    total, step = groups * n_rows, n_k_out * TILE_BYTES
+    g, r, g1, r1, g2, r2 = 0, 0, 0, 0, 0, 0  # group and row of tiles of this turn, of the turn before, of that before
+    for turn in range(total + 2):
+        half = sums + (turn % 2) * 2 * TILE_BYTES
+        if turn < total:
+            at, first = weights + r * n_k * TILE_BYTES, source + 2 * g * n_k * TILE_BYTES
+            fresh = n_k > 1 or r == 0
+            if turn % 2 == 0:
+                _even(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
             else:
-                to += 32 * r * stride
-                tile_store(0, to, stride)
-                tile_store(1, to + ROW, stride)
-                if rows > LANES:
-                    tile_store(2, to + LANES * stride, stride)
-                    tile_store(3, to + LANES * stride + ROW, stride)
+                _odd(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
+        if 0 < turn <= total:
+            to, apart, gap = sums + 2 * TILE_BYTES - (half - sums), TILE_BYTES, ROW
+            if how == ROWS and LANES * (r1 + 1) <= width:
+                to, apart, gap = target + LANES * r1 * stride + 2 * g1 * ROW, ROW, stride
+            if turn % 2 == 0:
+                tile_store(2, to, gap)
+                tile_store(3, to + apart, gap)
+            else:
+                tile_store(0, to, gap)
+                tile_store(1, to + apart, gap)
+        if turn > 1:
+            place = (2 * g2 * n_k_out + r2 // 2) * TILE_BYTES + (r2 % 2) * 8 * ROW
+            count = min(LANES, width - LANES * r2)
+            if how == RELU:
+                _put_relu(half, target + place, step)
+            elif how == MASKED:
+                _put_masked(half, active + place, target + place, step)
+            elif how == PAIRS:
+                _put_pairs(half, target + 8 * r2 * stride + 2 * g2 * ROW, stride, count)
+            elif count < LANES:
+                _put_rows(half, target + LANES * r2 * stride + 2 * g2 * ROW, stride, count)
+            if how <= MASKED and r2 == n_rows - 1 and r2 % 2 == 0:
+                blank(target + place + 8 * ROW, 8)
+                blank(target + place + 8 * ROW + step, 8)
+        g2, r2, g1, r1 = g1, r1, g, r
+        r += 1
+        if r == n_rows:
+            g, r = g + 1, 0
 
 
 @_jit
@@ -232,36 +224,48 @@ def regroup(pairs, width, groups, target, right):  # type: ignore[no-untyped-def
 
 
 @_jit
-def accumulate(left, n_left, right, n_right, groups, sums):  # type: ignore[no-untyped-def]
-    """sums (float32 16 x 16 tiles [n_left, n_right]) += left right."""
-    for i in range(0, n_left, 2):
+def accumulate(left, n_left, right, n_right, groups, totals):  # type: ignore[no-untyped-def]
+    """totals (float32 16 x 16 tiles [n_left, n_right]) += left right; tiles 0, 1 and 2, 3 take turns as in :func:`layer`."""
+    before, two_before, turn = totals, False, 0
+    for i in range(n_left):
         for j in range(0, n_right, 2):
-            two_i, two_j = i + 1 < n_left, j + 1 < n_right
-            upper = sums + (i * n_right + j) * TILE_BYTES
-            lower = upper + n_right * TILE_BYTES
-            tile_load(0, upper, 64)
-            if two_j:
-                tile_load(1, upper + TILE_BYTES, 64)
-            if two_i:
-                tile_load(2, lower, 64)
-                if two_j:
-                    tile_load(3, lower + TILE_BYTES, 64)
-            for g in range(groups):
-                tile_load(4, left + (g * n_left + i) * TILE_BYTES, 64)
-                tile_load(6, right + (g * n_right + j) * TILE_BYTES, 64)
-                tile_dot(0, 4, 6)
-                if two_j:
-                    tile_load(7, right + (g * n_right + j + 1) * TILE_BYTES, 64)
-                    tile_dot(1, 4, 7)
-                if two_i:
-                    tile_load(5, left + (g * n_left + i + 1) * TILE_BYTES, 64)
+            at, two = totals + (i * n_right + j) * TILE_BYTES, j + 1 < n_right
+            a, b = left + i * TILE_BYTES, right + j * TILE_BYTES
+            if turn % 2 == 0:
+                tile_load(0, at, 64)
+                if two:
+                    tile_load(1, at + TILE_BYTES, 64)
+                for g in range(groups):
+                    tile_load(4, a + g * n_left * TILE_BYTES, 64)
+                    tile_load(6, b + g * n_right * TILE_BYTES, 64)
+                    tile_dot(0, 4, 6)
+                    if two:
+                        tile_load(7, b + (g * n_right + 1) * TILE_BYTES, 64)
+                        tile_dot(1, 4, 7)
+                if turn > 0:
+                    tile_store(2, before, 64)
+                    if two_before:
+                        tile_store(3, before + TILE_BYTES, 64)
+            else:
+                tile_load(2, at, 64)
+                if two:
+                    tile_load(3, at + TILE_BYTES, 64)
+                for g in range(groups):
+                    tile_load(5, a + g * n_left * TILE_BYTES, 64)
+                    tile_load(6, b + g * n_right * TILE_BYTES, 64)
                     tile_dot(2, 5, 6)
-                    if two_j:
+                    if two:
+                        tile_load(7, b + (g * n_right + 1) * TILE_BYTES, 64)
                         tile_dot(3, 5, 7)
-            tile_store(0, upper, 64)
-            if two_j:
-                tile_store(1, upper + TILE_BYTES, 64)
-            if two_i:
-                tile_store(2, lower, 64)
-                if two_j:
-                    tile_store(3, lower + TILE_BYTES, 64)
+                tile_store(0, before, 64)
+                if two_before:
+                    tile_store(1, before + TILE_BYTES, 64)
+            before, two_before, turn = at, two, turn + 1
+    if turn % 2 == 1:
+        tile_store(0, before, 64)
+        if two_before:
+            tile_store(1, before + TILE_BYTES, 64)
+    else:
+        tile_store(2, before, 64)
+        if two_before:
+            tile_store(3, before + TILE_BYTES, 64)

@@ -19,26 +19,25 @@ RAYS_PER_TASK = 256
 """Rays marched at a time: their scratch rows (256 * 1024 * 8 bytes) stay in the second-level cache."""
 
 
-class Blocks:
-    """The coarse grid that lets the marcher step over empty blocks; made anew when the occupancy grid changed."""
+class PackedGrid:
+    """The occupancy grid as the marcher reads it (:func:`marching.pack_occupancy`); made anew when the grid changed."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, int, torch.Size] | None = None
-        self._held: Tensor | None = None
-        self._blocks = np.zeros((0, 0, 0, 0), np.uint8)
+        self._key: tuple[int, int] | None = None
+        self._packed = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
-    def of(self, occupied: Tensor) -> np.ndarray:
-        """uint8 [K, G / SKIP, ...] of bool [K, G, G, G]."""
-        key = (occupied.data_ptr(), occupied._version, occupied.shape)
+    def of(self, occupied: Tensor) -> tuple[np.ndarray, np.ndarray]:
+        """(bits, blocks) of bool [K, G, G, G]."""
+        key = (occupied.data_ptr(), occupied._version)
         if key != self._key:
             levels, grid = occupied.shape[0], occupied.shape[1]
             if grid % marching.SKIP:
                 raise ValueError(f"The occupancy grid's resolution must be a multiple of {marching.SKIP}, not {grid}.")
-            self._blocks = np.zeros((levels, *[grid // marching.SKIP] * 3), np.uint8)
-            marching.block_occupancy(occupied.view(torch.uint8).numpy(), self._blocks)
-            self._key = key
-            self._held = occupied  # alive, so that no other grid comes to lie at its address
-        return self._blocks
+            shape = (levels, *[grid // marching.SKIP] * 3)
+            bits, blocks = np.zeros((*shape, marching.SKIP, marching.SKIP), np.uint8), np.zeros(shape, np.uint8)
+            marching.pack_occupancy(occupied.view(torch.uint8).numpy(), bits, blocks)
+            self._packed, self._key = (bits, blocks), key
+        return self._packed
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -46,15 +45,14 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def march(
-    rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, blocks: np.ndarray,
+    rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, grid: tuple[np.ndarray, np.ndarray],
     geometry: SceneGeometry, jitter: Tensor | None, max_samples: int | None,
 ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
-    """The operation ``march``."""
+    """The operation ``march`` through a :class:`PackedGrid`."""
     n_rays, limit = rays_o.shape[0], max_samples or MAX_STEPS
     o, d, near, far = _array(rays_o), _array(rays_d), _array(t_min), _array(t_max)
     shift = np.zeros(n_rays, np.float32) if jitter is None else _array(jitter)
     counts, resume = torch.zeros(n_rays, dtype=torch.int32), torch.zeros(n_rays)
-    grid = occupied.view(torch.uint8).numpy()
     numbers = [np.float32(v) for v in (geometry.unit_size, geometry.cone_angle, geometry.min_step, geometry.max_step)]
     center = np.asarray(geometry.center, np.float32)
     ranges = pool.chunks(n_rays, RAYS_PER_TASK, at_least=1, per_thread=-(-n_rays // RAYS_PER_TASK))
@@ -64,7 +62,7 @@ def march(
         begin, end = ranges[task]
         t, dt = np.empty((end - begin, limit), np.float32), np.empty((end - begin, limit), np.float32)
         marching.march_rays(
-            o, d, near, far, shift, grid, blocks, center, *numbers, limit, t, dt, counts.numpy(), resume.numpy(),
+            o, d, near, far, shift, *grid, center, *numbers, limit, t, dt, counts.numpy(), resume.numpy(),
             begin, end,
         )  # fmt: skip
         longest = int(counts[begin:end].max())
