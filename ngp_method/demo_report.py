@@ -19,9 +19,7 @@ def report(run: Path) -> str:
     try:
         results = json.loads((run / "eval.json").read_text(encoding="utf8"))["results"]
     except (OSError, ValueError, KeyError):
-        raise SystemExit(
-            f"{run / 'eval.json'} is missing or broken: run ns-eval on the run first."
-        ) from None
+        raise SystemExit(f"{run / 'eval.json'} is missing or broken: run ns-eval on the run first.") from None
     names = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.4f}", "lpips": "LPIPS {:.4f}"}
     figures = ", ".join(text.format(results[name]) for name, text in names.items() if name in results)
     lines = [

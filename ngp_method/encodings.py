@@ -105,9 +105,7 @@ class IdentityEncoding(Encoding):
 
 def _hash(s: EncodingSettings) -> Encoding:
     return GridEncoding(
-        HashGridLayout(
-            s.n_levels, s.n_features_per_level, s.log2_hashmap_size, s.base_resolution, s.finest_resolution
-        )
+        HashGridLayout(s.n_levels, s.n_features_per_level, s.log2_hashmap_size, s.base_resolution, s.finest_resolution)
     )
 
 

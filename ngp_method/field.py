@@ -85,5 +85,7 @@ class InstantHashField(Field):
         shape = density_embedding.shape[:-1]
         directions = ray_samples.frustums.directions.reshape(-1, 3)
         harmonics = self.kernels.sh_encode(torch.nn.functional.normalize(directions, dim=-1))
-        rgbs = self.network.color(density_embedding.reshape(-1, density_embedding.shape[-1]), harmonics, self.network.weights())
+        rgbs = self.network.color(
+            density_embedding.reshape(-1, density_embedding.shape[-1]), harmonics, self.network.weights()
+        )
         return {FieldHeadNames.RGB: rgbs.view(*shape, 3)}

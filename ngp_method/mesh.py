@@ -61,7 +61,7 @@ class MeshSettings:
     """How the surface is taken; see :class:`MeshCommand` for each."""
 
     resolution: int = 256
-    threshold: float = 40.0
+    threshold: float = 12.2
     aabb: Optional[tuple[float, float, float, float, float, float]] = None
     min_part: float = 0.002
 
@@ -220,8 +220,8 @@ class MeshCommand:
     resolution: int = 256
     """Samples of the density along the longest edge of what is occupied."""
     threshold: float = MeshSettings.threshold
-    """Density at the surface, per edge of the unit cube (instant-ngp's unit, in which its own mesher takes exp(2.5),
-    about 12). Lower: thicker surfaces, fewer holes, more haze; higher: the opposite."""
+    """Density at the surface, per edge of the unit cube; the default is instant-ngp's, exp(2.5). Lower: thicker
+    surfaces, fewer holes, more haze; higher: the opposite."""
     aabb: Optional[tuple[float, float, float, float, float, float]] = None
     """The box to take, in the frame the model is trained in: x, y, z of one corner, then of the opposite one. Default:
     the unit cube."""

@@ -152,10 +152,7 @@ class InstantHashModel(Model):
         t_min, t_max = self._interval(ray_bundle, o, d)
         if self.training:
             return self._train_outputs(o, d, t_min, t_max)
-        parts = [
-            self._eval_outputs(*part)
-            for part in zip(*(x.split(RENDER_CHUNK) for x in (o, d, t_min, t_max)))
-        ]
+        parts = [self._eval_outputs(*part) for part in zip(*(x.split(RENDER_CHUNK) for x in (o, d, t_min, t_max)))]
         return {name: torch.cat([part[name] for part in parts]).view(*shape, -1) for name in parts[0]}
 
     def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:

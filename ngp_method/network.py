@@ -62,6 +62,10 @@ class RadianceNetwork(nn.Module):
         n_hidden_layers_color: hidden layers of the colour MLP.
     """
 
+    average_density: Tensor
+    average_color: Tensor
+    average_count: Tensor
+
     def __init__(
         self,
         encoding: Encoding,

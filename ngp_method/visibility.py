@@ -104,9 +104,7 @@ def _in_picture(cameras: Lens, index: int, points: Tensor, near: float) -> Tenso
     if cameras.distortion_params is not None:
         k = cameras.distortion_params.reshape(-1, 6)[index].cpu().float()
     # The undistorted picture reaches at most this far from the axis; beyond it the lens polynomial may fold back.
-    reach = 1.5 * max(
-        ((u - cx) / fx) ** 2 + ((v - cy) / fy) ** 2 for u in (0.0, width) for v in (0.0, height)
-    ) ** 0.5
+    reach = 1.5 * max(((u - cx) / fx) ** 2 + ((v - cy) / fy) ** 2 for u in (0.0, width) for v in (0.0, height)) ** 0.5
     ahead = depth > max(near, 1e-6)
     if kind == PERSPECTIVE:
         # Cheap first: most points are settled by the cone around the axis.

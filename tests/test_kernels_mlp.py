@@ -204,13 +204,14 @@ def test_the_whole_field(kernel_set: str, n: int) -> None:
     start = [torch.randn(k, generator=rng) * scale for k, scale in zip(numbers, (1.0, 0.2, 0.2))]
 
     def run(kernels: Kernels, dtype: torch.dtype, rounded: bool = False) -> list[Tensor]:
-        leaves = [v.to(dtype).requires_grad_() for v in (*start, x)]
+        leaves = [v.to(dtype, copy=True).requires_grad_() for v in (*start, x)]
         out = _field(kernels, leaves[3], d.to(dtype), leaves[:3], layout, rounded)
         out.backward(c.to(out.dtype))
         return [out.detach(), *[leaf.grad for leaf in leaves if leaf.grad is not None]]
 
     got, truth = run(kernels_of(kernel_set), torch.float32), run(REFERENCE, torch.float64)
     plain = run(REFERENCE, torch.float32, rounded=low_precision(kernel_set))
+    assert len(got) == len(truth) == len(plain) == 5
     names = ("outputs", "table gradient", "density gradient", "colour gradient", "position gradient")
     for what, mine, exact, rounded in zip(names, got, truth, plain):
         if low_precision(kernel_set):

@@ -23,7 +23,7 @@ RADIUS = 0.6
 class Ball:
     """A ball in the world frame, its density a logistic step; coloured by the outward normal it is seen along."""
 
-    def __init__(self, unit_size: float = 2.0, width: float = 0.02, inside: float = 2000.0) -> None:
+    def __init__(self, unit_size: float = 2.4, width: float = 0.02, inside: float = 2000.0) -> None:
         self.geometry = SceneGeometry(center=(0.0, 0.0, 0.0), unit_size=unit_size)
         self.field = self
         self.width, self.inside = width, inside
@@ -40,7 +40,7 @@ class Ball:
         return 0.5 - 0.5 * directions
 
     def occupancy_at(self, positions: Tensor) -> Tensor:
-        return (positions - CENTER).norm(dim=-1) < RADIUS + 6 * self.width
+        return (positions - CENTER).norm(dim=-1) < RADIUS + 8 * self.width
 
 
 def surface_radius(ball: Ball, threshold: float) -> float:
@@ -64,7 +64,7 @@ def test_surface_lies_where_the_density_is_the_threshold(unit_size: float, thres
 def test_surface_is_closed_and_faces_outward() -> None:
     mesh = extract_mesh(Ball(), MeshSettings(resolution=64))
     assert mesh.is_watertight
-    assert mesh.volume == pytest.approx(4 / 3 * np.pi * surface_radius(Ball(), 40.0) ** 3, rel=0.01)
+    assert mesh.volume == pytest.approx(4 / 3 * np.pi * surface_radius(Ball(), MeshSettings.threshold) ** 3, rel=0.01)
     outward = mesh.vertices - CENTER.numpy()
     assert ((outward * mesh.vertex_normals).sum(-1) > 0).all()
 
@@ -73,7 +73,7 @@ def test_surface_is_closed_where_the_box_cuts_it() -> None:
     x, y, z = CENTER.tolist()
     half = extract_mesh(Ball(), MeshSettings(resolution=64, aabb=(x, y - 0.9, z - 0.9, x + 0.9, y + 0.9, z + 0.9)))
     assert half.is_watertight
-    assert half.volume == pytest.approx(2 / 3 * np.pi * surface_radius(Ball(), 40.0) ** 3, rel=0.03)
+    assert half.volume == pytest.approx(2 / 3 * np.pi * surface_radius(Ball(), MeshSettings.threshold) ** 3, rel=0.03)
     assert half.vertices[:, 0].min() >= x - 2 * 0.9 / 63
 
 

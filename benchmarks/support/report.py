@@ -25,8 +25,15 @@ def write(folder: Path) -> dict[str, str]:
 
     records = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("cpu-*.json"))]
     if not records:
-        raise SystemExit(f"{folder / 'runs'}: no runs recorded; run `python benchmarks/cpu.py lego --seconds 60` first.")
-    lines = ["# Runs without a GPU", "", "Each line is one run; `python benchmarks/cpu.py report` writes this file.", ""]
+        raise SystemExit(
+            f"{folder / 'runs'}: no runs recorded; run `python benchmarks/cpu.py lego --seconds 60` first."
+        )
+    lines = [
+        "# Runs without a GPU",
+        "",
+        "Each line is one run; `python benchmarks/cpu.py report` writes this file.",
+        "",
+    ]
     lines += ["| method | " + " | ".join(COLUMNS) + " | machine | date | command |", "|---" * (len(COLUMNS) + 4) + "|"]
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for record in records:
@@ -37,12 +44,17 @@ def write(folder: Path) -> dict[str, str]:
             row = {"scene": scene, "seconds": seconds, **figures}
             cells = [str(row.get(name, "")) for name in COLUMNS]
             lines.append(
-                f"| {method} | " + " | ".join(cells) + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
+                f"| {method} | "
+                + " | ".join(cells)
+                + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
             )
             points = figures["curve"]
             style = "o--" if method != "instant-hash" else "o-"
             axes.plot(
-                [p["seconds"] for p in points], [p["psnr"] for p in points], style, label=f"{scene}, {method}, {seconds:.0f} s"
+                [p["seconds"] for p in points],
+                [p["psnr"] for p in points],
+                style,
+                label=f"{scene}, {method}, {seconds:.0f} s",
             )
     axes.set(xlabel="seconds of training", ylabel="PSNR of held-out views (dB)")
     axes.grid(alpha=0.3)

@@ -126,7 +126,11 @@ def evaluate(pipeline: Any) -> dict[str, float]:
         sums["ssim"] += float(ssim(a, b))
         rays, views = rays + truth.shape[0] * truth.shape[1], views + 1
     model.train()
-    return {**{k: round(v / views, 4) for k, v in sums.items()}, "render_rays_per_s": round(rays / seconds), "views": views}
+    return {
+        **{k: round(v / views, 4) for k, v in sums.items()},
+        "render_rays_per_s": round(rays / seconds),
+        "views": views,
+    }
 
 
 def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: float) -> dict[str, Any]:

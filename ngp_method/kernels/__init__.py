@@ -66,4 +66,7 @@ def choose_kernels(name: str, device: torch.device | str) -> tuple[Kernels, str]
         kernels = load_kernels("cpu")
         return kernels, f"kernels: {kernels.name} (auto, training on the processor): {kernels.description}"
     kernels = load_kernels("reference")
-    return kernels, f"kernels: {kernels.name} (auto, no kernels of our own for device '{kind}' yet): {kernels.description}"
+    return (
+        kernels,
+        f"kernels: {kernels.name} (auto, no kernels of our own for device '{kind}' yet): {kernels.description}",
+    )

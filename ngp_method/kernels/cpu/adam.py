@@ -15,21 +15,9 @@ from torch import Tensor
 
 from ..interface import ADAM_MAX_STEPS, AdamSettings, AdamState
 from . import pool
-from .simd import (
-    any_nonzero,
-    as_float,
-    gather,
-    load,
-    load_u16,
-    minimum_u,
-    spread_f,
-    spread_u,
-    sqrt,
-    store,
-    store_half,
-    store_u16,
-    where_nonzero,
-)
+from .simd import any_nonzero, as_float, minimum_u, spread_f, spread_u, sqrt, where_nonzero
+from .simd_memory import gather, load, load_u16, store, store_half, store_u16
+
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def sparse_step(param, grad, first, second, steps, half, rates, beta1, beta2, epsilon, l2, begin, end):  # type: ignore[no-untyped-def]

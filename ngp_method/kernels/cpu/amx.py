@@ -42,7 +42,11 @@ _I8 = ir.IntType(8)
 def _permitted() -> bool:
     """Ask Linux for the tile registers; True if it grants them."""
     libc = ctypes.CDLL(None, use_errno=True)
-    arguments = (ctypes.c_long(_SYS_ARCH_PRCTL), ctypes.c_long(_ARCH_REQ_XCOMP_PERM), ctypes.c_long(_XFEATURE_XTILEDATA))
+    arguments = (
+        ctypes.c_long(_SYS_ARCH_PRCTL),
+        ctypes.c_long(_ARCH_REQ_XCOMP_PERM),
+        ctypes.c_long(_XFEATURE_XTILEDATA),
+    )
     return int(libc.syscall(*arguments)) == 0
 
 

@@ -29,9 +29,9 @@ def tensor_to_rows(values: Tensor) -> Tensor:
     """[N, C] float32 -> float32 [C, n_padded]: the memory itself if it was made by :func:`rows_to_tensor`, else a copy."""
     n, width = values.shape
     size = padded(n)
-    if values.dtype == torch.float32 and (values.stride(0) == 1 or n <= 1) and width and values.stride(1) == size:
-        if values.untyped_storage().nbytes() >= 4 * (values.storage_offset() + width * size):
-            return values.detach().as_strided((width, size), (size, 1))
+    ours = values.dtype == torch.float32 and (values.stride(0) == 1 or n <= 1) and width and values.stride(1) == size
+    if ours and values.untyped_storage().nbytes() >= 4 * (values.storage_offset() + width * size):
+        return values.detach().as_strided((width, size), (size, 1))
     rows = torch.zeros(width, size)
     rows[:, :n] = values.detach().t()
     return rows
@@ -47,9 +47,12 @@ def tensor_to_pairs(features: Tensor) -> Tensor:
     if features.ndim == 3:
         count, n, _ = features.shape
         size = padded(n)
-        if features.stride() == (2 * size, 2, 1) and not features.storage_offset() % 2:
-            if features.untyped_storage().nbytes() >= 2 * (features.storage_offset() + 2 * count * size):
-                return features.detach().as_strided((count, size, 2), (2 * size, 2, 1)).view(torch.int32).view(count, size)
+        ours = features.stride() == (2 * size, 2, 1) and not features.storage_offset() % 2
+        if ours and features.untyped_storage().nbytes() >= 2 * (features.storage_offset() + 2 * count * size):
+            whole = features.detach().as_strided((count, size, 2), (2 * size, 2, 1))
+            return whole.view(torch.int32).view(count, size)
+                    features.detach().as_strided((count, size, 2), (2 * size, 2, 1)).view(torch.int32).view(count, size)
+                )
         pairs = torch.zeros(count, size, 2, dtype=torch.bfloat16)
         pairs[:, :n] = features.detach()
         return pairs.view(torch.int32).view(count, size)

@@ -16,22 +16,19 @@ from numba import njit
 
 from ..layout import PRIMES
 from .simd import (
-    add_pair,
     as_float,
-    gather,
     high_bf16,
     high_half,
-    load,
     low_bf16,
     low_half,
     pair_bf16,
     spread_f,
     spread_u,
-    store,
     to_float,
     truncate,
     wrap,
 )
+from .simd_memory import add_pair, gather, load, store
 
 BLOCK = 32
 """Rows are padded to a multiple of this many samples."""

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ..layout import MLPLayout
 from . import buffers, mlp_amx, pool
-from .simd import load, pair_bf16, store
+from .simd import pair_bf16
+from .simd_memory import load, store
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -80,9 +81,7 @@ class TilePerceptron(torch.autograd.Function):
         ranges = pool.chunks(x.shape[1], mlp_amx.BLOCK)
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
         source, d_out, d_x = buffers.words(x), upstream.numpy(), None if dx is None else dx.numpy()
-        pool.run(
-            lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges)
-        )
+        pool.run(lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
         return torch.from_numpy(partial.sum(0)), None, None, *_split(ctx, dx)
 
 

@@ -2,7 +2,7 @@
 
 Two types, ``f32x16`` and ``u32x16``, lowered to LLVM's ``<16 x float>`` and ``<16 x i32>``: LLVM turns them into AVX-512,
 pairs of AVX2 or quads of NEON registers, so nothing here is tied to one processor. They live only inside compiled
-functions; arrays are loaded and stored sixteen consecutive elements at a time, without bounds checks.
+functions; :mod:`.simd_memory` loads and stores them.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _binary(op: Any, vector: _Vector, emit: str) -> None:
     """Register ``vector op vector`` (scalars are spread by hand with :func:`spread_f` / :func:`spread_u`)."""
 
     @infer_global(op)
-    class _Template(ConcreteTemplate):  # noqa: N801 - numba keys on the class
+    class _Template(ConcreteTemplate):
         cases = [signature(vector, vector, vector)]
 
     @lower_builtin(op, vector, vector)
@@ -76,11 +76,6 @@ for _op, _emit in (
     _binary(_op, u32x16, _emit)
 
 
-def _element_pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
-    data = cgutils.create_struct_proxy(array_type)(context, builder, value=array).data
-    return builder.gep(data, [index])
-
-
 @intrinsic
 def spread_f(typingctx: Any, scalar: Any) -> Any:
     """float32 -> f32x16, the same value in every lane."""
@@ -91,80 +86,6 @@ def spread_f(typingctx: Any, scalar: Any) -> Any:
 def spread_u(typingctx: Any, scalar: Any) -> Any:
     """uint32 -> u32x16, the same value in every lane."""
     return u32x16(types.uint32), lambda c, b, s, a: _splat(b, a[0], _VU)
-
-
-@intrinsic
-def load(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index : index + 16] of a contiguous 1-D float32 or uint32 array."""
-    vector, llvm = (f32x16, _VF) if array.dtype == types.float32 else (u32x16, _VU)
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.load(builder.bitcast(pointer, llvm.as_pointer()), align=4)
-
-    return vector(array, types.int64), codegen
-
-
-@intrinsic
-def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
-    """array[index : index + 16] = vector, for a contiguous 1-D array of the lane's type."""
-    llvm = _VF if vector == f32x16 else _VU
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store(args[2], builder.bitcast(pointer, llvm.as_pointer()), align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, vector), codegen
-
-
-@intrinsic
-def store_bf16(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
-    """array[index : index + 16] (uint16) = the upper halves of vector's bits, rounded to nearest even: bfloat16."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        bits = builder.bitcast(args[2], _VU)
-        sixteen = ir.Constant(_VU, [16] * LANES)
-        odd = builder.and_(builder.lshr(bits, sixteen), ir.Constant(_VU, [1] * LANES))
-        rounded = builder.add(builder.add(bits, ir.Constant(_VU, [0x7FFF] * LANES)), odd)
-        short = builder.trunc(builder.lshr(rounded, sixteen), ir.VectorType(_I16, LANES))
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store(short, builder.bitcast(pointer, short.type.as_pointer()), align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, f32x16), codegen
-
-
-@intrinsic
-def load_bf16(typingctx: Any, array: Any, index: Any) -> Any:
-    """bfloat16 array[index : index + 16] (as uint16) -> f32x16."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        vs = ir.VectorType(_I16, LANES)
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        bits = builder.zext(builder.load(builder.bitcast(pointer, vs.as_pointer()), align=2), _VU)
-        return builder.bitcast(builder.shl(bits, ir.Constant(_VU, [16] * LANES)), _VF)
-
-    return f32x16(array, types.int64), codegen
-
-
-@intrinsic
-def gather(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index[k]] for each lane k, of a contiguous 1-D uint32 array shorter than 2^31."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data
-        base = builder.ptrtoint(data, ir.IntType(64))
-        wide = ir.VectorType(ir.IntType(64), LANES)
-        offset = builder.shl(builder.zext(args[1], wide), ir.Constant(wide, [2] * LANES))
-        address = builder.add(_splat(builder, base, wide), offset)
-        pointers = builder.inttoptr(address, ir.VectorType(_I32.as_pointer(), LANES))
-        fnty = ir.FunctionType(_VU, [pointers.type, _I32, ir.VectorType(_I1, LANES), _VU])
-        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.masked.gather.v16i32.v16p0")
-        every = ir.Constant(ir.VectorType(_I1, LANES), [1] * LANES)
-        return builder.call(fn, [pointers, ir.Constant(_I32, 4), every, ir.Constant(_VU, ir.Undefined)])
-
-    return u32x16(array, u32x16), codegen
 
 
 @intrinsic
@@ -255,44 +176,6 @@ def any_nonzero(typingctx: Any, vector: Any) -> Any:
 
 
 @intrinsic
-def load_u16(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index : index + 16] of a contiguous 1-D uint16 array -> u32x16."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        short = ir.VectorType(_I16, LANES)
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        return builder.zext(builder.load(builder.bitcast(pointer, short.as_pointer()), align=2), _VU)
-
-    return u32x16(array, types.int64), codegen
-
-
-@intrinsic
-def store_u16(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
-    """array[index : index + 16] (uint16) = the lower halves of a u32x16."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        short = builder.trunc(args[2], ir.VectorType(_I16, LANES))
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store(short, builder.bitcast(pointer, short.type.as_pointer()), align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, u32x16), codegen
-
-
-@intrinsic
-def store_half(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
-    """array[index : index + 16] (uint16) = float16 bits of a f32x16, rounded to nearest."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        half = builder.fptrunc(args[2], ir.VectorType(ir.HalfType(), LANES))
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        builder.store(half, builder.bitcast(pointer, half.type.as_pointer()), align=2)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, f32x16), codegen
-
-
-@intrinsic
 def minimum_u(typingctx: Any, first: Any, second: Any) -> Any:
     """The smaller of each pair of lanes, unsigned."""
 
@@ -324,19 +207,3 @@ def low_half(typingctx: Any, words: Any) -> Any:
 def high_half(typingctx: Any, words: Any) -> Any:
     """float16 in the upper 16 bits of each lane -> f32x16."""
     return f32x16(u32x16), lambda c, b, s, a: _half(b, a[0], 16)
-
-
-@intrinsic
-def add_pair(typingctx: Any, array: Any, index: Any, first: Any, second: Any) -> Any:
-    """array[index] += first; array[index + 1] += second: one 8-byte load and store (float32, no bounds check)."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pair = ir.VectorType(_F32, 2)
-        pointer = _element_pointer(context, builder, sig.args[0], args[0], args[1])
-        pointer = builder.bitcast(pointer, pair.as_pointer())
-        value = builder.insert_element(ir.Constant(pair, ir.Undefined), args[2], ir.Constant(_I32, 0))
-        value = builder.insert_element(value, args[3], ir.Constant(_I32, 1))
-        builder.store(builder.fadd(builder.load(pointer, align=4), value), pointer, align=4)
-        return context.get_dummy_value()
-
-    return types.void(array, types.int64, types.float32, types.float32), codegen

@@ -74,9 +74,7 @@ def march(
     samples = PackedSamples(torch.empty(total), torch.empty(total), torch.empty(total, dtype=torch.int32), packed)
     first = packed[:, 0].contiguous().numpy()
     targets = (samples.t_starts.numpy(), samples.t_ends.numpy(), samples.ray_indices.numpy())
-    pool.run(
-        lambda task: marching.fill(*kept[task], first, counts.numpy(), *targets, *ranges[task]), len(ranges)
-    )
+    pool.run(lambda task: marching.fill(*kept[task], first, counts.numpy(), *targets, *ranges[task]), len(ranges))
     return samples, resume
 
 
@@ -166,9 +164,7 @@ class Composite(torch.autograd.Function):
         arrays = (_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends))
         ranges = pool.chunks(samples.n_rays, 1, at_least=256)
         out = [t.numpy() for t in (*sums, weights)]
-        pool.run(
-            lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges)
-        )
+        pool.run(lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges))
         ctx.save_for_backward(density, rows, *sums, weights)
         ctx.samples = samples
         ctx.mark_non_differentiable(weights)
