@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 
@@ -141,7 +142,7 @@ class MLPLayout:
     def shapes(self) -> tuple[tuple[int, int], ...]:
         """[out, in] of each matrix, first layer first."""
         widths = [self.padded_input] + [self.n_neurons] * self.n_hidden_layers + [self.padded_output]
-        return tuple((rows, columns) for columns, rows in zip(widths, widths[1:]))
+        return tuple((rows, columns) for columns, rows in pairwise(widths))
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:

@@ -51,8 +51,6 @@ def tensor_to_pairs(features: Tensor) -> Tensor:
         if ours and features.untyped_storage().nbytes() >= 2 * (features.storage_offset() + 2 * count * size):
             whole = features.detach().as_strided((count, size, 2), (2 * size, 2, 1))
             return whole.view(torch.int32).view(count, size)
-                    features.detach().as_strided((count, size, 2), (2 * size, 2, 1)).view(torch.int32).view(count, size)
-                )
         pairs = torch.zeros(count, size, 2, dtype=torch.bfloat16)
         pairs[:, :n] = features.detach()
         return pairs.view(torch.int32).view(count, size)

@@ -30,7 +30,7 @@ class Perceptron(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Tensor, layout: MLPLayout, rows: int, *parts: Tensor) -> Tensor:
-        """One matrix product per layer and chunk; the first layer's matrix is cut by columns, so that parts are never joined."""
+        """One product per layer and chunk; the first layer's matrix is cut by columns, so that parts are never joined."""
         n = parts[0].shape[0]
         size = buffers.padded(n)
         inputs = [buffers.tensor_to_rows(part) for part in parts]

@@ -65,7 +65,7 @@ class TilePerceptron(torch.autograd.Function):
         out = torch.empty(rows, x.shape[1])
         source, target, ranges = buffers.words(x), out.numpy(), pool.chunks(x.shape[1], mlp_amx.BLOCK)
         pool.run(lambda c: mlp_amx.forward(source, plan, target, *ranges[c]), len(ranges))
-        ctx.save_for_backward(weights, x)
+        ctx.save_for_backward(x)
         ctx.layout, ctx.n, ctx.plan = layout, n, plan
         ctx.shapes = [part.shape for part in parts]
         return buffers.rows_to_tensor(out, n)
@@ -73,7 +73,7 @@ class TilePerceptron(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them."""
-        weights, x = ctx.saved_tensors
+        (x,) = ctx.saved_tensors
         upstream = buffers.tensor_to_rows(grad_outputs[0])
         upstream[:, ctx.n :] = 0
         wanted = any(ctx.needs_input_grad[3:])
