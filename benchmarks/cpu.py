@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 START = time.monotonic()  # before the heavy imports: the first training step is counted from here
 
@@ -34,10 +36,25 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=None, help="scale of the images of a folder (default 1)")
     parser.add_argument("--curve", type=float, nargs="*", default=[], help="also evaluate at these seconds of training")
     parser.add_argument("--peer", choices=["nerfacto"], default=None, help="run another method beside it, in turn")
+    parser.add_argument("--method", default="instant-hash", help="what is trained")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")
     parser.add_argument("--note", default="", help="kept with the results")
     return parser.parse_args(argv)
+
+
+def beside(args: argparse.Namespace, figures: dict[str, Any]) -> dict[str, Any]:
+    """The peer's figures, from a process of its own (its own thread settings and loggers), and the ratios."""
+    command = [sys.executable, __file__, args.scene, "--seconds", str(args.seconds), "--method", args.peer]
+    if args.scale is not None:
+        command += ["--scale", str(args.scale)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    peer = json.loads(done.stdout.strip().splitlines()[-1])
+    return {
+        "peer": {"method": args.peer, **peer},
+        "rays_per_s_ratio": round(figures["rays_per_s"] / peer["rays_per_s"], 2),
+        "render_rays_per_s_ratio": round(figures["render_rays_per_s"] / peer["render_rays_per_s"], 2),
+    }
 
 
 def main() -> None:
@@ -49,12 +66,12 @@ def main() -> None:
     from support import training
 
     data, scale = scenes.find(args.scene, args.scale)
-    figures = training.run("instant-hash", data, scale, args, START)
+    figures = training.run(args.method, data, scale, args, START)
+    if args.method != "instant-hash":
+        print(json.dumps(figures))
+        return
     if args.peer:
-        peer = training.run(args.peer, data, scale, args, time.monotonic())
-        figures["peer"] = {"method": args.peer, **peer}
-        figures["rays_per_s_ratio"] = round(figures["rays_per_s"] / peer["rays_per_s"], 2)
-        figures["render_rays_per_s_ratio"] = round(figures["render_rays_per_s"] / peer["render_rays_per_s"], 2)
+        figures |= beside(args, figures)
     record = {**machine.describe(), "command": " ".join(["python", "benchmarks/cpu.py", *sys.argv[1:]]), **figures}
     folder = HERE / "results" / "runs"
     folder.mkdir(parents=True, exist_ok=True)

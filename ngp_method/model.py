@@ -26,6 +26,7 @@ from .occupancy import OccupancyGrid
 from .rendering import T_MIN, Rendered, intersect_box, render_rays
 from .samples import PackedSamples
 from .scene import SceneGeometry
+from .viewer import ViewerComfort
 from .visibility import seen_cells, step_scale_for
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
@@ -140,6 +141,7 @@ class InstantHashModel(Model):
             self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
         self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
         self.image_metrics = ImageMetrics(config.lpips_weights)
+        self.viewer_comfort = ViewerComfort(cameras, device)
         self.counts = {"rays": 0, "marched": 0, "kept": 0}
 
     # -- rays in, outputs out
@@ -152,7 +154,10 @@ class InstantHashModel(Model):
         t_min, t_max = self._interval(ray_bundle, o, d)
         if self.training:
             return self._train_outputs(o, d, t_min, t_max)
-        parts = [self._eval_outputs(*part) for part in zip(*(x.split(RENDER_CHUNK) for x in (o, d, t_min, t_max)))]
+        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RENDER_CHUNK)
+        for part in zip(*(x.split(chunk) for x in (o, d, t_min, t_max))):
+            with self.viewer_comfort.undisturbed(part[0].shape[0]):
+                parts.append(self._eval_outputs(*part))
         return {name: torch.cat([part[name] for part in parts]).view(*shape, -1) for name in parts[0]}
 
     def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,11 +204,13 @@ class InstantHashModel(Model):
         }
         if found.normals is not None:
             outputs["normals"] = 0.5 * torch.nn.functional.normalize(found.normals, dim=-1, eps=1e-6) + 0.5
+        else:
+            outputs["normals"] = torch.full_like(found.rgbs, 0.5)  # so that the viewer offers them
         return outputs
 
     def wants_normals(self) -> bool:
-        """Whether normals are rendered along: always, but the viewer may know better (see :mod:`.viewer`)."""
-        return True
+        """Whether normals are rendered along: always, but the viewer knows better (see :mod:`.viewer`)."""
+        return self.viewer_comfort.wants_normals()
 
     def background(self) -> Tensor:
         """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one."""
@@ -282,7 +289,8 @@ class InstantHashModel(Model):
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
         """After each step: the occupancy grid, and the running average of the weights."""
-        return [TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)]
+        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)
+        return [*self.viewer_comfort.callbacks(), after]
 
     def _after_step(self, step: int) -> None:
         self.grid.count_and_update(step, self.counts["marched"], self.field.density_in_unit)

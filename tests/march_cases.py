@@ -60,9 +60,7 @@ class Case:
         return Case(*numbers, self.occupied, self.geometry)
 
 
-def rays(
-    geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator, on_borders: bool
-) -> tuple[Tensor, Tensor]:
+def rays(geometry: SceneGeometry, grid: int, count: int, rng: torch.Generator, on_borders: bool) -> tuple[Tensor, Tensor]:
     """Origins and unit directions [6 * count, 3]: from inside, from outside inwards, along axes, in planes, through
     corners, from the centre. ``on_borders``: half of the rays along axes lie exactly on the borders of cells.
     """
@@ -95,9 +93,7 @@ def rays(
     return origins + centre, torch.cat([normal(), inwards, axes, flat, diagonal, normal()])
 
 
-def make(
-    geometry: SceneGeometry, density: float, grid: int = 32, count: int = 24, seed: int = 0, blobs: bool = False
-) -> Case:
+def make(geometry: SceneGeometry, density: float, grid: int = 32, count: int = 24, seed: int = 0, blobs: bool = False) -> Case:
     """A random grid and rays through it.
 
     Args:
@@ -114,6 +110,7 @@ def make(
         occupied &= blocks
     # In float32 only dyadic numbers are exactly on a border: the others would be anybody's guess all along the ray.
     dyadic = all(float(v * 1024).is_integer() for v in (*geometry.center, geometry.unit_size))
+    dyadic &= grid & (grid - 1) == 0
     o, d = rays(geometry, grid, count, rng, dyadic)
     n, box = o.shape[0], geometry.box_size
     reach = (o - torch.tensor(geometry.center)).norm(dim=-1)

@@ -70,6 +70,16 @@ def test_full_resolution_with_empty_blocks_off_centre(kernel_set: str, scale: in
     assert differ < 0.1, "few rays have a step that float32 may judge either way"
 
 
+@pytest.mark.parametrize("grid", [8, 16, 24, 40])
+@pytest.mark.parametrize("scale", [1, 4, 32])
+def test_other_resolutions(kernel_set: str, scale: int, grid: int) -> None:
+    """Grids whose blocks of eight cells do not end where the next finer cascade begins."""
+    for seed in range(3):
+        geometry = SceneGeometry(**DYADIC, aabb_scale=scale)
+        case = march_cases.make(geometry, 0.3, grid=grid, count=6, seed=seed, blobs=True)
+        march_cases.compare(case, *case.march(kernels_of(kernel_set)))
+
+
 @pytest.mark.parametrize("fill", [False, True])
 def test_nothing_and_everything_occupied(kernel_set: str, fill: bool) -> None:
     case = march_cases.make(SceneGeometry(**DYADIC, aabb_scale=2), 0.0)

@@ -34,9 +34,7 @@ NAMES = ("outputs", "weight gradient", "gradient of the first part", "gradient o
 
 
 def _name(layout: MLPLayout) -> str:
-    return "-".join(
-        str(v) for v in (layout.n_input_dims, *[rows for rows, _ in layout.shapes[:-1]], layout.n_output_dims)
-    )
+    return "-".join(str(v) for v in (layout.n_input_dims, *[rows for rows, _ in layout.shapes[:-1]], layout.n_output_dims))
 
 
 def _run(

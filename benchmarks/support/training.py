@@ -37,7 +37,7 @@ def configure(method: str, data: Path, scale: float, args: argparse.Namespace, o
         for setting in args.set:
             _assign(config, *setting.split("=", 1))
     else:
-        _prepare_peer(config, data)
+        _prepare_peer(config, data, scale)
     config.set_timestamp()
     return config
 
@@ -53,17 +53,37 @@ def _assign(config: Any, path: str, text: str) -> None:
     setattr(config, name, value)
 
 
-def _prepare_peer(config: Any, data: Path) -> None:
+def _prepare_peer(config: Any, data: Path, scale: float) -> None:
     """nerfacto as it runs without CUDA: torch implementation, same images and cameras, LPIPS' download left out."""
-    from nerfstudio.models import nerfacto
+    import torchmetrics.image.lpip
+    from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 
     from ngp_method.data.auto import AutoDataParserConfig
 
-    config.pipeline.datamanager.dataparser = AutoDataParserConfig(data=data)
+    # One process: its own data manager starts others, which two cores cannot spare.
+    config.pipeline.datamanager = VanillaDataManagerConfig(
+        dataparser=AutoDataParserConfig(data=data),
+        data=data,
+        camera_res_scale_factor=scale,
+        train_num_rays_per_batch=config.pipeline.datamanager.train_num_rays_per_batch,
+        eval_num_rays_per_batch=config.pipeline.datamanager.eval_num_rays_per_batch,
+    )
     config.pipeline.model.implementation = "torch"
     # On a processor the default of 32768 rays a chunk spends its time in page faults of huge temporaries.
     config.pipeline.model.eval_num_rays_per_chunk = 4096
-    nerfacto.LearnedPerceptualImagePatchSimilarity = lambda **_: lambda *_: torch.tensor(0.0)
+    lpips: Any = torchmetrics.image.lpip
+    lpips.LearnedPerceptualImagePatchSimilarity = NoLpips
+
+
+class NoLpips(torch.nn.Module):
+    """Stands where nerfacto's constructor would download AlexNet; its value is used nowhere here."""
+
+    def __init__(self, normalize: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, *pictures: torch.Tensor) -> torch.Tensor:
+        """Zero."""
+        return torch.zeros(())
 
 
 class Clock:
@@ -76,6 +96,11 @@ class Clock:
         self.steps = self.rays = self.kept = self.marched = 0
         self.used = self._began = 0.0
         self.first_step_s = 0.0
+        self.occupancy_s = 0.0
+        grid = getattr(trainer.pipeline.model, "grid", None)
+        if grid is not None:
+            self._update = grid.count_and_update
+            grid.count_and_update = self.update
         self._iterate = trainer.train_iteration
         trainer.train_iteration = self.iterate
         # nerfstudio calls this between iterations, when its own clock and ours stand still.
@@ -93,6 +118,13 @@ class Clock:
         if counts:
             self.kept += counts["kept"]
             self.marched += counts["marched"]
+        return found
+
+    def update(self, *args: Any) -> bool:
+        """The occupancy grid's part of an iteration, timed."""
+        began = time.monotonic()
+        found = self._update(*args)
+        self.occupancy_s += time.monotonic() - began
         return found
 
     def between(self, step: int) -> None:
@@ -155,6 +187,7 @@ def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: 
         "render_rays_per_s": figures["render_rays_per_s"],
         "peak_rss_gb": round(machine.peak_rss_gb(), 2),
         "first_step_s": round(clock.first_step_s, 1),
+        "occupancy_share": round(clock.occupancy_s / clock.used, 3),
         "views": figures["views"],
         "curve": curve,
     }

@@ -85,6 +85,17 @@ def store_at(typingctx: Any, at: Any, vector: Any) -> Any:
 
 
 @intrinsic
+def expect_store(typingctx: Any, at: Any) -> Any:
+    """Fetch the cache line at an address for writing: tile stores wait for each line in turn where others would overlap."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), "prefetchw ($0)", "r", [args[0]], side_effect=True)
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen
+
+
+@intrinsic
 def lanes_below(typingctx: Any, count: Any) -> Any:
     """All bits set in lanes 0 to count - 1, none in the others; count is an int64 of any size."""
 
@@ -106,6 +117,27 @@ def pair_bf16(typingctx: Any, even: Any, odd: Any) -> Any:
         halves = builder.bitcast(both, _HALVES)
         order = [lane + LANES * odd for lane in range(LANES) for odd in (0, 1)]
         return builder.bitcast(_shuffle(builder, halves, halves, order), _VU)
+
+    return u32x16(f32x16, f32x16), codegen
+
+
+def _merge(builder: Any, shifted: Any, kept: Any, mask: int) -> Any:
+    """shifted | (kept & mask). Written as such, LLVM makes it a permutation of two sources: three times the work."""
+    constant = ir.Constant(_VU, [mask] * LANES)
+    return _asm(builder, "vpternlogd $$0xF8, $3, $2, $0", "=v,0,v,v", shifted, kept, constant)
+
+
+@intrinsic
+def pair_quickly(typingctx: Any, even: Any, odd: Any) -> Any:
+    """Two f32x16 -> pairs (even, odd), rounded to nearest, ties away from zero; denormals are kept.
+
+    Three quarters of the time of :func:`pair_bf16`, and almost nothing for the one port that tile stores need too.
+    """
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        half = ir.Constant(_VU, [0x8000] * LANES)
+        low, high = (builder.add(builder.bitcast(value, _VU), half) for value in args)
+        return _merge(builder, builder.lshr(low, ir.Constant(_VU, [16] * LANES)), high, 0xFFFF0000)
 
     return u32x16(f32x16, f32x16), codegen
 
@@ -137,16 +169,14 @@ def features_by_samples(typingctx: Any, target: Any, first: Any, second: Any) ->
     """
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        low, high = (ir.Constant(_VU, [mask] * LANES) for mask in (0xFFFF, 0xFFFF0000))
         sixteen = ir.Constant(_VU, [16] * LANES)
         for p in range(8):
             a, b = (builder.load(_pointer(builder, args[k], ROW * p, _VU), align=4) for k in (1, 2))
-            # (shifted) | (kept & mask). Written as such LLVM makes it a two-source permutation, three times the work.
             for row, shifted, kept, mask in (
-                (2 * p, builder.shl(b, sixteen), a, low),
-                (2 * p + 1, builder.lshr(a, sixteen), b, high),
+                (2 * p, builder.shl(b, sixteen), a, 0xFFFF),
+                (2 * p + 1, builder.lshr(a, sixteen), b, 0xFFFF0000),
             ):
-                merged = _asm(builder, "vpternlogd $$0xF8, $3, $2, $0", "=v,0,v,v", shifted, kept, mask)
+                merged = _merge(builder, shifted, kept, mask)
                 builder.store(merged, _pointer(builder, args[0], ROW * row, _VU), align=4)
         return context.get_dummy_value()
 

@@ -43,6 +43,7 @@ from ngp_method.kernels.cpu.mlp_amx_kernels import (
     blank,
     copy_in,
     deep,
+    expect_rows,
     gradient_in,
     layer,
     regroup,
@@ -142,6 +143,7 @@ def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scrat
     for s in range(begin, end, GROUPS * BLOCK):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
         copy_in(address(x) + 4 * s, stride, widths[0], groups, end - s, ping)
+        expect_rows(address(out) + 4 * s, stride, out_rows // 2 if paired else out_rows, groups)
         w, a, b = address(weights), ping, pong
         for i in range(widths.size - 2):
             layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, b, 0, sums)
@@ -170,6 +172,8 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, a + size, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
         gradient_in(address(d_out) + 4 * s, stride, d_rows, widths[-1], groups, end - s, ping)
+        if dx.size > 0:
+            expect_rows(address(dx) + 4 * s, stride, widths[0] // 2 if paired else widths[0], groups)
         w, total, a, b = address(transposed) + 4 * transposed.size, address(totals) + 4 * numbers.size, ping, pong
         for i in range(depth - 1, -1, -1):
             width_in, width, entered = widths[i], widths[i + 1], kept + i * size

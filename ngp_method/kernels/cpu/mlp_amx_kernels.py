@@ -16,12 +16,14 @@ from numba import njit
 from ngp_method.kernels.cpu.amx import TILE_BYTES, tile_dot, tile_load, tile_store
 from ngp_method.kernels.cpu.bf16_pairs import (
     ROW,
+    expect_store,
     features_by_samples,
     lanes_below,
     load_floats,
     load_pairs,
     mask_pairs,
     pair_bf16,
+    pair_quickly,
     relu_pairs,
     samples_by_features,
     store_at,
@@ -91,6 +93,14 @@ def _silence(target, n_k, groups, valid):  # type: ignore[no-untyped-def]
 
 
 @_jit
+def expect_rows(out, stride, rows, groups):  # type: ignore[no-untyped-def]
+    """Fetch rows of 32 samples a group for writing."""
+    for row in range(rows):
+        for c in range(2 * groups):
+            expect_store(out + row * stride + c * ROW)
+
+
+@_jit
 def copy_in(x, stride, width, groups, valid, target):  # type: ignore[no-untyped-def]
     """Pairs [width / 2, samples] -> activations, zero from sample ``valid`` on."""
     n_k = deep(width)
@@ -109,7 +119,7 @@ def _put_relu(sums, target, step):  # type: ignore[no-untyped-def]
     for c in range(2):
         for p in range(8):
             row = sums + c * TILE_BYTES + 2 * p * ROW
-            pair = pair_bf16(load_floats(row), load_floats(row + ROW))
+            pair = pair_quickly(load_floats(row), load_floats(row + ROW))
             store_at(target + c * step + p * ROW, relu_pairs(pair))
 
 
@@ -119,7 +129,7 @@ def _put_masked(sums, active, target, step):  # type: ignore[no-untyped-def]
     for c in range(2):
         for p in range(8):
             row, offset = sums + c * TILE_BYTES + 2 * p * ROW, c * step + p * ROW
-            pair = pair_bf16(load_floats(row), load_floats(row + ROW))
+            pair = pair_quickly(load_floats(row), load_floats(row + ROW))
             store_at(target + offset, mask_pairs(pair, load_pairs(active + offset)))
 
 
@@ -162,16 +172,6 @@ def layer(weights, width_in, groups, source, how, width, active, target, stride,
                 _even(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
             else:
                 _odd(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
-        if 0 < turn <= total:
-            to, apart, gap = sums + 2 * TILE_BYTES - (half - sums), TILE_BYTES, ROW
-            if how == ROWS and LANES * (r1 + 1) <= width:
-                to, apart, gap = target + LANES * r1 * stride + 2 * g1 * ROW, ROW, stride
-            if turn % 2 == 0:
-                tile_store(2, to, gap)
-                tile_store(3, to + apart, gap)
-            else:
-                tile_store(0, to, gap)
-                tile_store(1, to + apart, gap)
         if turn > 1:
             place = (2 * g2 * n_k_out + r2 // 2) * TILE_BYTES + (r2 % 2) * 8 * ROW
             count = min(LANES, width - LANES * r2)
@@ -186,6 +186,16 @@ def layer(weights, width_in, groups, source, how, width, active, target, stride,
             if how <= MASKED and r2 == n_rows - 1 and r2 % 2 == 0:
                 blank(target + place + 8 * ROW, 8)
                 blank(target + place + 8 * ROW + step, 8)
+        if 0 < turn <= total:
+            to, apart, gap = sums + 2 * TILE_BYTES - (half - sums), TILE_BYTES, ROW
+            if how == ROWS and LANES * (r1 + 1) <= width:
+                to, apart, gap = target + LANES * r1 * stride + 2 * g1 * ROW, ROW, stride
+            if turn % 2 == 0:
+                tile_store(2, to, gap)
+                tile_store(3, to + apart, gap)
+            else:
+                tile_store(0, to, gap)
+                tile_store(1, to + apart, gap)
         g2, r2, g1, r1 = g1, r1, g, r
         r += 1
         if r == n_rows:

@@ -23,12 +23,13 @@ class PackedGrid:
     """The occupancy grid as the marcher reads it (:func:`marching.pack_occupancy`); made anew when the grid changed."""
 
     def __init__(self) -> None:
-        self._key: tuple[int, int] | None = None
+        self._key: tuple[int, int, torch.Size] | None = None
+        self._held: Tensor | None = None
         self._packed = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
 
     def of(self, occupied: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(bits, blocks) of bool [K, G, G, G]."""
-        key = (occupied.data_ptr(), occupied._version)
+        key = (occupied.data_ptr(), occupied._version, occupied.shape)
         if key != self._key:
             levels, grid = occupied.shape[0], occupied.shape[1]
             if grid % marching.SKIP:
@@ -37,6 +38,7 @@ class PackedGrid:
             bits, blocks = np.zeros((*shape, marching.SKIP, marching.SKIP), np.uint8), np.zeros(shape, np.uint8)
             marching.pack_occupancy(occupied.view(torch.uint8).numpy(), bits, blocks)
             self._packed, self._key = (bits, blocks), key
+            self._held = occupied  # alive, so that no other grid comes to lie at its address
         return self._packed
 
 

@@ -1,0 +1,167 @@
+"""A headless Chromium for tests of the viewer, and a training run with a viewer for it to look at."""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+WINDOW = (900, 640)
+FLAGS = (
+    "--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run "
+    "--disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
+).split()
+
+
+def chromium_programs() -> tuple[str, str]:
+    """Paths of chromium and chromedriver.
+
+    Raises:
+        FileNotFoundError: with the command that installs what is missing.
+    """
+    chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    driver = shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        missing = " and ".join(n for n, p in (("chromium", chromium), ("chromedriver", driver)) if p is None)
+        raise FileNotFoundError(
+            f"The viewer's test needs {missing} on the PATH: sudo apt-get install chromium chromium-driver. "
+            "To leave the test out: NGP_SKIP_BROWSER=1."
+        )
+    return chromium, driver
+
+
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A selenium driver on a headless Chromium with an empty profile."""
+    from selenium import webdriver
+
+    chromium, driver = chromium_programs()
+    with tempfile.TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*FLAGS, f"--user-data-dir={profile}", f"--window-size={WINDOW[0]},{WINDOW[1]}"):
+            options.add_argument(flag)
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        service = webdriver.ChromeService(driver)
+        browser = webdriver.Chrome(options=options, service=service)
+        try:
+            yield browser
+        finally:
+            browser.quit()
+
+
+def free_port() -> int:
+    """A TCP port that nothing listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+def command(name: str) -> str:
+    """Path of a console script of the environment that runs the tests."""
+    found = Path(sys.executable).parent / name
+    return str(found) if found.exists() else name
+
+
+class TrainingRun:
+    """``ns-train instant-hash ... --vis viewer`` in a process of its own."""
+
+    def __init__(self, data: Path, folder: Path, *flags: str) -> None:
+        self.port = free_port()
+        self.log = folder / "train.log"
+        self._out = self.log.open("w")
+        arguments = [
+            command("ns-train"), "instant-hash", "--data", str(data), "--output-dir", str(folder), "--vis", "viewer",
+            "--viewer.websocket-host", "127.0.0.1", "--viewer.websocket-port", str(self.port), *flags,
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"}
+        self.process = subprocess.Popen(arguments, stdout=self._out, stderr=subprocess.STDOUT, env=environment)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def text(self) -> str:
+        """What the run has printed."""
+        return self.log.read_text(errors="replace")
+
+    def check(self) -> None:
+        """Fails with the end of the log if the run has ended."""
+        assert self.process.poll() is None, f"ns-train ended with {self.process.returncode}:\n{self.text()[-3000:]}"
+
+    def wait_for_server(self, seconds: float) -> None:
+        """Waits until the viewer's page is served."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.check()
+            with socket.socket() as s:
+                if s.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.2)
+        raise AssertionError(f"No viewer within {seconds} s:\n{self.text()[-3000:]}")
+
+    def stop(self) -> int:
+        """Ctrl-C; returns the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(60)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        self._out.close()
+        return self.process.returncode
+
+
+def screenshot(browser: Any) -> NDArray[np.uint8]:
+    """What the page shows, [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB"))
+
+
+def canvas_box(browser: Any) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom of the page's 3D canvas in pixels."""
+    box = browser.execute_script(
+        "let c = [...document.querySelectorAll('canvas')].sort((a, b) => b.width * b.height - a.width * a.height)[0];"
+        "if (!c) return null; let r = c.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom];"
+    )
+    assert box is not None, "the page has no canvas"
+    left, top, right, bottom = (round(v) for v in box)
+    return left, top, right, bottom
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.2) -> Any:
+    """The first true value of ``condition``; fails saying ``what`` was waited for."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = condition()
+        if found:
+            return found
+        time.sleep(every)
+    raise AssertionError(f"Waited {seconds:.0f} s for {what}.")
+
+
+def shown_step(browser: Any) -> int:
+    """The step in the viewer's panel, -1 if it shows none."""
+    found = re.search(r"Step: (\d+)", browser.find_element("tag name", "body").text)
+    return int(found[1]) if found else -1
+
+
+def shown_size(browser: Any) -> tuple[int, int]:
+    """Width and height in the viewer's panel of the picture sent last, zeros if it shows none."""
+    found = re.search(r"Resolution: (\d+)x(\d+)px", browser.find_element("tag name", "body").text)
+    return (int(found[1]), int(found[2])) if found else (0, 0)
