@@ -129,9 +129,7 @@ def occupied_box(model: Model, settings: MeshSettings, device: torch.device) -> 
         raise EmptyMeshError("The occupancy grid is empty in the box: train longer, or give another --aabb.")
     low, high = index[hit].amin(0), index[hit].amax(0)
     margin = 1  # what is thinner than the points are apart may stick out
-    return torch.stack(
-        [box[0] + (low - margin).clamp(min=0) * cell, box[0] + (high + 1 + margin).clamp(max=COARSE) * cell]
-    )
+    return torch.stack([box[0] + (low - margin).clamp(min=0) * cell, box[0] + (high + 1 + margin).clamp(max=COARSE) * cell])
 
 
 def sample_log_density(
@@ -238,9 +236,7 @@ class MeshCommand:
             raise SystemExit(f"--resolution {self.resolution}: give a number from 8 to {MAX_RESOLUTION}.")
         if not (math.isfinite(self.threshold) and self.threshold > 0):
             raise SystemExit(f"--threshold {self.threshold}: give a density above 0.")
-        if self.aabb is not None and not all(
-            low < high for low, high in zip(self.aabb[:3], self.aabb[3:], strict=True)
-        ):
+        if self.aabb is not None and not all(low < high for low, high in zip(self.aabb[:3], self.aabb[3:], strict=True)):
             raise SystemExit(f"--aabb {' '.join(map(str, self.aabb))}: the second corner must lie beyond the first.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
             raise SystemExit(f"--output-dir {self.output_dir}: there is a file of that name.")

@@ -49,9 +49,7 @@ class FactorLR(LRScheduler):
         max_steps: length of the run, which gives the progress where nobody calls :meth:`follow`; None if unknown.
     """
 
-    def __init__(
-        self, optimizer: Optimizer, factor: Callable[[int, float], float], max_steps: Optional[int] = None
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, factor: Callable[[int, float], float], max_steps: Optional[int] = None) -> None:
         self.factor = factor
         self.max_steps = max_steps
         self._source: Optional[Callable[[], float]] = None

@@ -67,9 +67,7 @@ def camera_path(poses: Tensor, fov: float, width: int, height: int, fps: int) ->
         "seconds": len(poses) / fps,
         "is_cycle": True,
         "smoothness_value": 0.0,
-        "camera_path": [
-            {"camera_to_world": pose.flatten().tolist(), "fov": fov, "aspect": width / height} for pose in poses
-        ],
+        "camera_path": [{"camera_to_world": pose.flatten().tolist(), "fov": fov, "aspect": width / height} for pose in poses],
     }
 
 

@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 WINDOW = (900, 640)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --enable-unsafe-swiftshader --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync --disable-dev-shm-usage"
-).split()
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage"),
+    *("--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update"),
+    "--disable-sync",
+]
 
 
 def chromium_programs() -> tuple[str, str]:
@@ -45,6 +46,9 @@ def chromium_programs() -> tuple[str, str]:
     return chromium, driver
 
 
+SLOW_FRAMES = "window.requestAnimationFrame = f => setTimeout(() => f(performance.now()), 150);"
+
+
 @contextmanager
 def open_browser() -> Iterator[Any]:
     """A selenium driver on a headless Chromium with an empty profile."""
@@ -59,6 +63,8 @@ def open_browser() -> Iterator[Any]:
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         service = webdriver.ChromeService(driver)
         browser = webdriver.Chrome(options=options, service=service)
+        # Without a GPU the page's 60 frames a second would take both cores from the training it looks at.
+        browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": SLOW_FRAMES})
         try:
             yield browser
         finally:
@@ -133,15 +139,23 @@ def screenshot(browser: Any) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(browser.get_screenshot_as_png())).convert("RGB"))
 
 
-def canvas_box(browser: Any) -> tuple[int, int, int, int]:
-    """Left, top, right, bottom of the page's 3D canvas in pixels."""
+def viewport(browser: Any) -> NDArray[np.uint8]:
+    """What the viewer shows left of its panel, [height, width, 3]: the picture of the camera, which fills it."""
     box = browser.execute_script(
         "let c = [...document.querySelectorAll('canvas')].sort((a, b) => b.width * b.height - a.width * a.height)[0];"
-        "if (!c) return null; let r = c.getBoundingClientRect(); return [r.left, r.top, r.right, r.bottom];"
+        "if (!c) return null; let r = c.getBoundingClientRect(); return [r.left, r.top, r.bottom];"
     )
     assert box is not None, "the page has no canvas"
-    left, top, right, bottom = (round(v) for v in box)
-    return left, top, right, bottom
+    left, top, bottom = (round(v) for v in box)
+    width, height = shown_size(browser)
+    assert width, "no picture has been sent"
+    return screenshot(browser)[top:bottom, left : left + round((bottom - top) * width / height)]
+
+
+def button(browser: Any, label: str) -> Any:
+    """The visible button with this text, None if there is none."""
+    found = browser.find_elements("xpath", f"//button[contains(., '{label}')]")
+    return next((b for b in found if b.is_displayed()), None)
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str, every: float = 0.2) -> Any:

@@ -112,9 +112,7 @@ def test_state_is_plain_and_resumes(config: SchedulerConfig, tmp_path: Path) -> 
     assert seen == whole[4:]
 
 
-@pytest.mark.parametrize(
-    "config", [ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=9), CosineDecaySchedulerConfig()]
-)
+@pytest.mark.parametrize("config", [ExponentialDecaySchedulerConfig(lr_final=1e-4, max_steps=9), CosineDecaySchedulerConfig()])
 def test_nerfstudios_own_schedulers_load_too(config: SchedulerConfig, tmp_path: Path) -> None:
     adam = optimizer()
     scheduler = config.setup().get_scheduler(adam, 0.01)

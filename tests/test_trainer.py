@@ -76,9 +76,7 @@ def test_resume_at_the_end_trains_nothing_and_keeps_the_state(tmp_path: Path, ca
     assert old["training_seconds"] == new["training_seconds"]
 
 
-def test_a_failed_save_leaves_the_old_checkpoint_and_no_half_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_save_leaves_the_old_checkpoint_and_no_half_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full_disk(state: object, file: Any) -> None:
         file.write(b"half of it")
         raise OSError(28, "No space left on device")
@@ -275,9 +273,7 @@ def test_a_signal_finishes_the_step_and_saves(
     assert int(state["optimizers"]["fields"]["state"][0]["step"]) == 6
 
 
-def test_an_interrupted_run_ends_where_the_uninterrupted_one_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_run_ends_where_the_uninterrupted_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = run(tmp_path / "whole")
     with monkeypatch.context() as patch:
         raise_at(patch, "get_train_loss_dict", 11, signal.SIGINT)

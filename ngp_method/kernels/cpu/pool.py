@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -53,7 +53,10 @@ def run(task: Callable[[int], object], count: int) -> None:
             task(index)
 
     futures = [_pool.submit(work) for _ in range(threads - 1)]
-    work()
+    try:
+        work()
+    finally:
+        wait(futures)  # on an exception too: none may go on writing to memory that the caller gives up
     for future in futures:
         future.result()
 
