@@ -15,6 +15,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+pytest_plugins = ["kernel_guard"]
+
 
 def data_root() -> Path:
     """Folder of the benchmark scenes: $NGP_DATA, else ../shared/data beside the checkout."""

@@ -143,14 +143,14 @@ class Kernels(Protocol):
 
         A ray starts at t_min + jitter * dt(t_min) and goes on by dt(t) = clamp(t * cone_angle, min_step, max_step). The
         interval [t, t + dt] is a sample if the cell that holds its middle is occupied, in the cascade that both contains
-        the middle and has cells no smaller than the step; it is dropped otherwise. Ends at t >= t_max or after
+        the middle and has cells of more than twice the step; it is dropped otherwise. Ends at t >= t_max or after
         ``max_samples`` samples.
 
         Args:
             rays_o: [R, 3] world units.
             rays_d: [R, 3] unit vectors.
             t_min: [R] start of each ray; a ray with t_min >= t_max has no samples.
-            t_max: [R] end of each ray.
+            t_max: [R] end of each ray, finite and no further than the scene box: beyond it steps may drown in rounding.
             occupied: [K, G, G, G] bool, cascade by cascade (x, y, z).
             geometry: unit cube, cascades and steps.
             jitter: [R] in [0, 1), in steps; None for zero.

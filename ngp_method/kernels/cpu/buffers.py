@@ -31,9 +31,21 @@ def tensor_to_rows(values: Tensor) -> Tensor:
     size = padded(n)
     ours = values.dtype == torch.float32 and (values.stride(0) == 1 or n <= 1) and width and values.stride(1) == size
     if ours and values.untyped_storage().nbytes() >= 4 * (values.storage_offset() + width * size):
-        return values.detach().as_strided((width, size), (size, 1))
+        whole = values.detach().as_strided((width, size), (size, 1))
+        # Beyond the last sample may lie somebody else's numbers: zero times NaN would be NaN.
+        if torch.isfinite(whole[:, n:]).all():
+            return whole
     rows = torch.zeros(width, size)
     rows[:, :n] = values.detach().t()
+    return rows
+
+
+def gradient_to_rows(values: Tensor) -> Tensor:
+    """:func:`tensor_to_rows` with zeros beyond the last sample; the caller's memory is not written."""
+    rows, n = tensor_to_rows(values), values.shape[0]
+    if rows[:, n:].any():
+        rows = rows.clone()
+        rows[:, n:] = 0
     return rows
 
 
@@ -50,7 +62,8 @@ def tensor_to_pairs(features: Tensor) -> Tensor:
         ours = features.stride() == (2 * size, 2, 1) and not features.storage_offset() % 2
         if ours and features.untyped_storage().nbytes() >= 2 * (features.storage_offset() + 2 * count * size):
             whole = features.detach().as_strided((count, size, 2), (2 * size, 2, 1))
-            return whole.view(torch.int32).view(count, size)
+            if torch.isfinite(whole[:, n:]).all():
+                return whole.view(torch.int32).view(count, size)
         pairs = torch.zeros(count, size, 2, dtype=torch.bfloat16)
         pairs[:, :n] = features.detach()
         return pairs.view(torch.int32).view(count, size)

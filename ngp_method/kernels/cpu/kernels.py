@@ -33,6 +33,8 @@ class CpuKernels:
         self.low_precision = precision != "float32" and amx.available()
         if precision == "bfloat16" and not self.low_precision:
             raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
+        if precision == "float32":
+            self.name = "cpu-float32"
         self.half_tables = encode.HalfTables()
         self._grid = volume.PackedGrid()
         kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
@@ -62,14 +64,11 @@ class CpuKernels:
         """See the interface."""
         if self.low_precision:
             return mlp_tiles.perceptron(parts, weights, layout, rows)
-        missing = layout.padded_input - sum(self._width(part) for part in parts)
+        dense = [encode.dense(part) for part in parts]
+        missing = layout.padded_input - sum(part.shape[1] for part in dense)
         if missing:
-            parts = [*parts, torch.zeros(parts[0].shape[-1 if parts[0].ndim == 1 else 0], missing)]
-        return mlp.perceptron([encode.dense(part) for part in parts], weights, layout, rows)
-
-    @staticmethod
-    def _width(features: Tensor) -> int:
-        return features.shape[-1] if features.ndim == 2 else 2 * features.shape[0]
+            dense.append(torch.zeros(dense[0].shape[0], missing))
+        return mlp.perceptron(dense, weights, layout, rows)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]

@@ -68,9 +68,7 @@ class Perceptron(torch.autograd.Function):
         weights, *saved = ctx.saved_tensors
         layout: MLPLayout = ctx.layout
         inputs, hidden = saved[: ctx.n_parts], saved[ctx.n_parts :]
-        upstream = buffers.tensor_to_rows(grad_outputs[0])
-        if ctx.n < upstream.shape[1]:
-            upstream[:, ctx.n :] = 0
+        upstream = buffers.gradient_to_rows(grad_outputs[0])
         matrices = _matrices(weights, layout)
         d_inputs = [torch.empty_like(part) for part in inputs]
         ranges = _ranges(upstream.shape[1])

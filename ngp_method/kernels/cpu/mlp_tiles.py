@@ -11,9 +11,12 @@ from numba import njit
 from torch import Tensor
 
 from ..layout import MLPLayout
-from . import buffers, mlp_amx, pool
+from . import buffers, encode, mlp_amx, pool
 from .simd import pair_bf16
 from .simd_memory import load, store
+
+CHUNK = 8192
+"""Samples whose weight gradient is summed apart."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -74,11 +77,11 @@ class TilePerceptron(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them."""
         (x,) = ctx.saved_tensors
-        upstream = buffers.tensor_to_rows(grad_outputs[0])
-        upstream[:, ctx.n :] = 0
+        upstream = buffers.gradient_to_rows(grad_outputs[0])
         wanted = any(ctx.needs_input_grad[3:])
         dx = torch.empty(ctx.layout.padded_input, x.shape[1]) if wanted else None
-        ranges = pool.chunks(x.shape[1], mlp_amx.BLOCK)
+        # Chunks of one size whatever the number of threads: sums over chunks then do not depend on it.
+        ranges = [(begin, min(begin + CHUNK, x.shape[1])) for begin in range(0, x.shape[1], CHUNK)]
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
         source, d_out, d_x = buffers.words(x), upstream.numpy(), None if dx is None else dx.numpy()
         pool.run(lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
@@ -106,6 +109,9 @@ def _split(ctx: Any, dx: Tensor | None) -> list[Tensor | None]:
 
 def perceptron(parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None) -> Tensor:
     """The operation ``mlp`` of the interface on features in any layout."""
+    if any(part.ndim == 2 and part.shape[1] % 2 for part in parts):  # features go in pairs
+        joined = torch.cat([encode.dense(part) for part in parts], -1)
+        parts = [torch.nn.functional.pad(joined, (0, joined.shape[1] % 2))]
     result = TilePerceptron.apply(weights, layout, rows or layout.n_output_dims, *parts)
     assert isinstance(result, Tensor)
     return result

@@ -20,6 +20,11 @@ _pool: ThreadPoolExecutor | None = None
 _threads = 1
 
 
+def _processors() -> int:
+    """Processors this process may use; not every system can tell them from those there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def use_threads(count: int | None = None) -> int:
     """Start the pool (once) and return the number of threads, the caller's included.
 
@@ -28,7 +33,7 @@ def use_threads(count: int | None = None) -> int:
     """
     global _pool, _threads
     if _pool is None or (count is not None and count != _threads):
-        _threads = max(1, count or min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+        _threads = max(1, count or min(torch.get_num_threads(), _processors()))
         torch.set_num_threads(1)
         if _pool is not None:
             _pool.shutdown()

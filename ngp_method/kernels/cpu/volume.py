@@ -101,7 +101,7 @@ def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> 
     """The operation ``visible_counts``."""
     counts = torch.zeros(samples.n_rays, dtype=torch.int32)
     arrays = (_array(sigmas), _array(samples.t_starts), _array(samples.t_ends), samples.packed_info.numpy())
-    log_threshold = np.float32(math.log(threshold))
+    log_threshold = np.float32(math.log(max(threshold, 1e-38)))
     ranges = pool.chunks(samples.n_rays, 1, at_least=256)
     pool.run(lambda c: compositing.visible(*arrays, log_threshold, counts.numpy(), *ranges[c]), len(ranges))
     return counts
