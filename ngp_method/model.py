@@ -85,7 +85,7 @@ class InstantHashModelConfig(ModelConfig):
     """Most rays of a training step."""
     grid_resolution: int = 128
     """Cells along an edge of each cascade of the occupancy grid."""
-    grid_update_share: float = 0.2
+    grid_update_share: float = 0.15
     """Cells of the occupancy grid evaluated per sample marched: what keeps its updates cheap."""
     mark_unseen: bool = True
     """Keep cells empty that no training camera sees."""
@@ -195,11 +195,11 @@ class InstantHashModel(Model):
         )
         opacities = found.opacities[:, None]
         # Distances of rays that met next to nothing are zero rather than noise.
-        solid = opacities > 1e-3
+        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, self.geometry)
         outputs = {
             "rgb": blend(found.rgbs, found.opacities, self.background().to(o)).clamp(0.0, 1.0),
             "accumulation": opacities,
-            "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), 0.0),
+            "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
             "median_depth": found.median_depths[:, None],
         }
         if found.normals is not None:

@@ -8,6 +8,7 @@ replaced. What it sees to:
 * on a processor a still has 256 pixels along its longer side, which comes in under a second (fewer in the first seconds
   of a training), and pictures of a moving camera aim at 12 a second instead of 30 smaller ones;
 * the slider "Train Util" works (nerfstudio 1.1.5 never reads it), and begins where a new picture comes every few seconds;
+* rays that meet nothing have a far depth, so that the training cameras show beside the object;
 * normals, which cost a gradient per sample, are rendered only while they are looked at;
 * the viewer's thread is interrupted between chunks of rays only. nerfstudio raises an exception at whatever line of Python
   it is when the camera moves; inside a thread pool, a lock or numba's compiler that could leave training waiting forever.
@@ -31,6 +32,9 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.viewer.render_state_machine import RenderStateMachine
 from nerfstudio.viewer.viewer_elements import ViewerControl
 from numpy.typing import NDArray
+from torch import Tensor
+
+from .scene import SceneGeometry
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -53,6 +57,9 @@ CPU_TRAIN_SHARE = 0.7
 
 INTERRUPTIBLE_RAYS = 1 << 13
 """Rays after which the viewer's thread looks whether the camera has moved: a tenth of a second."""
+
+NEVER = -(10**9)
+"""A step so long ago that nerfstudio's viewer takes a new picture."""
 
 VISER_SCALE = 10.0
 """Lengths in the browser per world unit (nerfstudio.viewer.viewer.VISER_NERFSTUDIO_SCALE_RATIO)."""
@@ -126,6 +133,7 @@ class ViewerComfort(ViewerControl):
         self._viewer: Optional[Viewer] = None
         self._hidden = False
         self._seconds_per_ray = math.inf
+        self._last_render = math.inf
 
     def _setup(self, viewer: Viewer) -> None:
         """nerfstudio's hook, called once when the viewer's panel has been built."""
@@ -164,12 +172,24 @@ class ViewerComfort(ViewerControl):
             return
         panel = viewer.control_panel
         viewer.train_util = panel.train_util
+        if self._picture_is_due(panel.train_util, panel.max_res):
+            viewer.last_step = NEVER
         quick = self._seconds_per_ray * CPU_RESOLUTION**2 < 1.0
         if self._on_cpu and panel.max_res == CPU_FIRST_RESOLUTION and (quick or step >= FOG_STEPS):
             panel._max_res.value = CPU_RESOLUTION
         handle = getattr(viewer, "camera_handles", {}).get(0)
         if handle is not None and not self._hidden and self._view is not None:
             handle.visible, self._hidden = False, True
+
+    def _picture_is_due(self, share: float, resolution: int) -> bool:
+        """Whether training has had its share since the last picture, by what a ray costs now.
+
+        nerfstudio waits for so many steps by the mean of the last twenty pictures, which remembers the fog for minutes.
+        """
+        if not self._on_cpu or share >= 1.0:
+            return False
+        rest = share / (1.0 - share) * self._seconds_per_ray * resolution**2
+        return time.monotonic() - self._last_render > rest
 
     # -- in the thread that renders
 
@@ -199,10 +219,21 @@ class ViewerComfort(ViewerControl):
         begin = time.monotonic()
         try:
             yield
+            self._last_render = time.monotonic()
             if n_rays >= INTERRUPTIBLE_RAYS // 4:  # fewer tell little of the speed of many
-                self._seconds_per_ray = (time.monotonic() - begin) / n_rays
+                self._seconds_per_ray = (self._last_render - begin) / n_rays
         finally:
             sys.settrace(trace)
+
+    def depth_of_nothing(self, rays_o: Tensor, geometry: SceneGeometry) -> Tensor:
+        """Depth [R, 1], world units, of rays that meet nothing: zero, but in the viewer behind the cameras opposite.
+
+        The viewer hides by depth what lies behind the picture; at zero, it would hide all the training cameras.
+        """
+        if not self._in_viewer():
+            return torch.zeros_like(rays_o[:, :1])
+        center = torch.tensor(geometry.center).to(rays_o)
+        return 2.0 * (rays_o - center).norm(dim=-1, keepdim=True) + geometry.box_size
 
     @staticmethod
     def _in_viewer() -> bool:

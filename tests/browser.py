@@ -179,3 +179,16 @@ def shown_size(browser: Any) -> tuple[int, int]:
     """Width and height in the viewer's panel of the picture sent last, zeros if it shows none."""
     found = re.search(r"Resolution: (\d+)x(\d+)px", browser.find_element("tag name", "body").text)
     return (int(found[1]), int(found[2])) if found else (0, 0)
+
+
+def choose(browser: Any, label: str, option: str) -> None:
+    """Picks an option of one of the panel's drop-down lists."""
+    browser.find_element("xpath", f"//label[contains(., '{label}')]/following::input[1]").click()
+    found = wait_until(
+        lambda: [
+            o for o in browser.find_elements("css selector", "[role=option]") if o.is_displayed() and o.text.strip() == option
+        ],
+        20,
+        f"the option '{option}' of '{label}'",
+    )
+    found[0].click()

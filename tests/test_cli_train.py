@@ -5,30 +5,22 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
+import time
 from pathlib import Path
 
-import pytest
 import torch
 import yaml
-from cli import SMALL, Background, Forks, Run, run, train
+from cli import SMALL, STEPS, Background, Forks, Run, free_port, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ngp_method import checkpoints
 
-pytest_plugins = ["cli"]
-
-
-def free_port() -> int:
-    """A port nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
+pytest_plugins = ["cli_fixtures"]
 
 
 def test_a_run_says_what_it_does(trained: Run) -> None:
     words = trained.done.words
-    assert "instant-hash data: blender (transforms_train.json" in words
+    assert "data: blender (transforms_train.json" in words
     assert "instant-hash kernels: cpu (auto" in words
     assert "instant-hash scene: box 3 world units wide" in words
     assert "Training Finished" in words
@@ -36,14 +28,14 @@ def test_a_run_says_what_it_does(trained: Run) -> None:
 
 
 def test_a_run_leaves_one_checkpoint_and_a_config_good_from_anywhere(trained: Run, blender: Path) -> None:
-    assert os.listdir(trained.models) == ["step-000000299.ckpt"]
+    assert os.listdir(trained.models) == [f"step-{STEPS - 1:09d}.ckpt"]
     assert not list(trained.base.glob(".*"))
     config = yaml.load(trained.config.read_text(), Loader=yaml.Loader)
     assert config.pipeline.datamanager.data == config.pipeline.datamanager.dataparser.data == blender
     assert config.output_dir.is_absolute()
     assert config.machine.device_type == "cpu"
     assert config.pipeline.model.kernels == "auto"
-    state = torch.load(trained.models / "step-000000299.ckpt", weights_only=True)  # nothing of numpy in it
+    state = torch.load(trained.models / f"step-{STEPS - 1:09d}.ckpt", weights_only=True)  # nothing of numpy in it
     assert all(torch.isfinite(v).all() for v in state["pipeline"].values() if v.is_floating_point())
 
 
@@ -54,7 +46,7 @@ def test_tensorboard_is_told_that_it_learns(trained: Run) -> None:
     curve = [point.value for point in log.Scalars(next(tag for tag in tags if tag.endswith("psnr")))]
     assert curve[-1] > curve[0] + 10.0  # from grey to a picture
     rays = [point.value for point in log.Scalars(next(tag for tag in tags if tag.endswith("num_rays")))]
-    assert rays[0] == 64  # 16,384 samples, 256 a ray while the grid is full
+    assert rays[0] == 128  # 32,768 samples, 256 a ray while the grid is full
     assert max(rays) > 4 * rays[0]  # and more as it empties
 
 
@@ -68,11 +60,11 @@ def test_the_viewer_runs_along_and_ends(workspace: Path, blender: Path) -> None:
 
 
 def test_a_run_goes_on_from_its_folder(workspace: Path, blender: Path, trained: Run) -> None:
-    flags = ("--vis=tensorboard", "--max-num-iterations=320", f"--load-dir={trained.models}")
+    flags = ("--vis=tensorboard", f"--max-num-iterations={STEPS + 20}", f"--load-dir={trained.models}")
     again = train(None, blender, workspace / "again", *SMALL, *flags)
     again.done.check()
-    assert "Resuming at step 300" in again.done.words
-    assert os.listdir(again.models) == ["step-000000319.ckpt"]
+    assert f"Resuming at step {STEPS} " in again.done.words
+    assert os.listdir(again.models) == [f"step-{STEPS + 19:09d}.ckpt"]
     before, after = (checkpoints.read(next(r.models.iterdir())) for r in (trained, again))
     assert after["training_seconds"] > before["training_seconds"]
     moments = before["optimizers"]["encoding"]["state"][0]["steps"], after["optimizers"]["encoding"]["state"][0]["steps"]
@@ -81,12 +73,12 @@ def test_a_run_goes_on_from_its_folder(workspace: Path, blender: Path, trained: 
 
 
 def test_a_run_goes_on_from_one_file(workspace: Path, blender: Path, trained: Run, forks: Forks) -> None:
-    file = trained.models / "step-000000299.ckpt"
-    flags = ("--vis=tensorboard", "--max-num-iterations=310", f"--load-checkpoint={file}")
+    file = trained.models / f"step-{STEPS - 1:09d}.ckpt"
+    flags = ("--vis=tensorboard", f"--max-num-iterations={STEPS + 10}", f"--load-checkpoint={file}")
     again = train(forks, blender, workspace / "from_file", *SMALL, *flags)
     again.done.check()
-    assert "Resuming at step 300" in again.done.words
-    assert os.listdir(again.models) == ["step-000000309.ckpt"]
+    assert f"Resuming at step {STEPS} " in again.done.words
+    assert os.listdir(again.models) == [f"step-{STEPS + 9:09d}.ckpt"]
 
 
 def test_other_settings_are_refused_in_a_sentence(workspace: Path, blender: Path, trained: Run, forks: Forks) -> None:
@@ -123,8 +115,6 @@ def test_ctrl_c_saves_and_the_line_it_prints_goes_on(workspace: Path, blender: P
 
 def wait_for_steps(base: Path) -> None:
     """Waits until tensorboard's file shows that the run is past its first steps."""
-    import time
-
     for _ in range(3000):
         files = list(base.glob("events.*"))
         if files and files[0].stat().st_size > 2000:
@@ -143,33 +133,3 @@ def test_a_run_is_not_overwritten(workspace: Path, blender: Path, trained: Run, 
     assert "already holds a run, which is left as it is" in done.words
     assert {p: p.stat().st_mtime_ns for p in trained.base.rglob("*") if p.is_file()} == before
     assert len(list(trained.base.parent.iterdir())) == 2
-
-
-BAD = {
-    "no such folder": (lambda folder: folder / "gone", "gone"),
-    "no transforms": (lambda folder: empty(folder), "empty"),
-    "broken JSON": (lambda folder: broken(folder), "transforms.json"),
-    "missing picture": (lambda folder: gap(folder), ""),
-}
-
-
-def empty(folder: Path) -> Path:
-    """A folder with nothing that a format is known by."""
-    (folder / "empty").mkdir(exist_ok=True)
-    return folder / "empty"
-
-
-def broken(folder: Path) -> Path:
-    """A transforms.json that ends too early."""
-    (folder / "broken").mkdir(exist_ok=True)
-    (folder / "broken" / "transforms.json").write_text('{"frames": [')
-    return folder / "broken"
-
-
-def gap(folder: Path) -> Path:
-    """A Blender scene one of whose pictures is not there."""
-    import scenes
-
-    data = scenes.write_blender(folder / "gap", train=3, val=0, test=1, size=(16, 16))
-    (data / "train" / "r_1.png").unlink()
-    return data

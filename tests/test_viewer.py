@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -203,7 +202,7 @@ def test_viewer_can_be_interrupted_at_any_line(model: InstantHashModel) -> None:
 
     wanted = render()
     assert float(wanted["normals"].std()) > 0.01
-    count = 0
+    count, files = 0, set()
 
     def interrupted_at(number: int) -> Any:
         lines = 0
@@ -212,6 +211,7 @@ def test_viewer_can_be_interrupted_at_any_line(model: InstantHashModel) -> None:
             nonlocal lines, count
             if event == "line":
                 lines += 1
+                files.add(frame.f_code.co_filename)
                 count = max(count, lines)
                 if lines == number:
                     raise IOChangeException
@@ -223,6 +223,8 @@ def test_viewer_can_be_interrupted_at_any_line(model: InstantHashModel) -> None:
 
         return in_viewer_thread(task)
 
+    interrupted_at(-1)  # the first time, nerfstudio runs lines that it never runs again
+    count = 0
     whole = interrupted_at(-1)
     assert isinstance(whole, dict), whole
     total = count
@@ -232,7 +234,8 @@ def test_viewer_can_be_interrupted_at_any_line(model: InstantHashModel) -> None:
         found = render()
         for name, value in wanted.items():
             assert torch.equal(found[name], value), f"{name} differs after an interruption at line {number}"
-    assert sys.gettrace() is None or threading.current_thread() is threading.main_thread()
+    # Within a chunk nothing is interrupted: a with statement can be cut off before it gives its lock back.
+    assert not [name for name in files if "kernels" in name or "concurrent" in name or "threading" in name], files
 
 
 def test_no_task_runs_on_when_the_caller_is_stopped() -> None:
@@ -255,6 +258,12 @@ def test_no_task_runs_on_when_the_caller_is_stopped() -> None:
         assert ended.is_set()
     finally:
         pool.use_threads(before)
+
+
+def test_missing_browser_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="apt-get install chromium chromium-driver"):
+        browser.chromium_programs()
 
 
 # -- a real browser on a real training
@@ -377,3 +386,21 @@ def test_a_browser_turns_the_camera_and_gets_a_still(
     assert before.shape == after.shape
     assert np.abs(before.astype(float) - after).mean() > 2.0
     assert after.std() > 10.0
+
+
+def test_a_browser_sees_normals_when_it_asks_for_them(page: tuple[Any, browser.TrainingRun]) -> None:
+    driver, run = page
+    before = browser.viewport(driver).astype(float)
+    browser.choose(driver, "Output type", "normals")
+
+    def drawn() -> bool:
+        run.check()
+        return max(browser.shown_size(driver)) == CPU_RESOLUTION and normals_like(browser.viewport(driver))
+
+    def normals_like(shot: NDArray[np.uint8]) -> bool:
+        # In the middle is a sphere: all three components vary over it, and two of them have both signs.
+        height, width = shot.shape[:2]
+        middle = shot[height // 3 : 2 * height // 3, (width - height // 3) // 2 : (width + height // 3) // 2].reshape(-1, 3)
+        return bool((middle.std(0) > 20).sum() >= 2 and np.abs(shot.astype(float) - before).mean() > 5.0)
+
+    browser.wait_until(drawn, 90, "a picture of normals", every=0.5)

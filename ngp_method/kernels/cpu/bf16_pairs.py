@@ -84,15 +84,24 @@ def store_at(typingctx: Any, at: Any, vector: Any) -> Any:
     return types.void(types.int64, vector), codegen
 
 
-@intrinsic
-def expect_store(typingctx: Any, at: Any) -> Any:
-    """Fetch the cache line at an address for writing: tile stores wait for each line in turn where others would overlap."""
-
+def _prefetch(instruction: str) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), "prefetchw ($0)", "r", [args[0]], side_effect=True)
+        builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), f"{instruction} ($0)", "r", [args[0]], side_effect=True)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
+
+
+@intrinsic
+def expect_load(typingctx: Any, at: Any) -> Any:
+    """Fetch the cache line at an address, to be read soon; any address will do."""
+    return _prefetch("prefetcht0")
+
+
+@intrinsic
+def expect_store(typingctx: Any, at: Any) -> Any:
+    """Fetch the cache line at an address, to be written soon; any address will do."""
+    return _prefetch("prefetchw")
 
 
 @intrinsic

@@ -46,12 +46,12 @@ from ngp_method.kernels.cpu.mlp_amx_kernels import (
     expect_rows,
     gradient_in,
     layer,
-    regroup,
+    turn_round,
 )
 from ngp_method.kernels.cpu.simd import LANES
 from ngp_method.kernels.layout import MLPLayout
 
-GROUPS = 4
+GROUPS = 2
 """Groups of 32 samples that go through a layer one after the other: more read the weights less often, fewer stay in L1."""
 
 
@@ -135,58 +135,61 @@ def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scratch):  # type: ignore[no-untyped-def]
-    stride, size = 4 * n_pad, deep(widths.max()) * 2 * GROUPS * TILE_BYTES
+    stride, step, size = 4 * n_pad, GROUPS * BLOCK, deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     sums = address(scratch)
     ping, pong = sums + SUMS_BYTES, sums + SUMS_BYTES + size
     amx.configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
-    for s in range(begin, end, GROUPS * BLOCK):
+    for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
         copy_in(address(x) + 4 * s, stride, widths[0], groups, end - s, ping)
-        expect_rows(address(out) + 4 * s, stride, out_rows // 2 if paired else out_rows, groups)
+        expect_rows(address(x) + 4 * (s + step), stride, widths[0] // 2, groups, False)
+        expect_rows(address(out) + 4 * s, stride, out_rows // 2 if paired else out_rows, groups, True)
         w, a, b = address(weights), ping, pong
         for i in range(widths.size - 2):
-            layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, b, 0, sums)
+            layer(w, widths[i], groups, a, RELU, widths[i + 1], b, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
             a, b = b, a
-        layer(w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, 0, address(out) + 4 * s, stride, sums)
+        layer(w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, address(out) + 4 * s, stride, sums)
     amx.release()
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired, dw, n_pad, begin, end, scratch):  # type: ignore[no-untyped-def]
-    stride, size, depth = 4 * n_pad, deep(widths.max()) * 2 * GROUPS * TILE_BYTES, widths.size - 1
+    stride, step, depth = 4 * n_pad, GROUPS * BLOCK, widths.size - 1
+    size = deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     totals = scratch[: numbers.size].view(np.float32)
     totals[:] = 0
     sums = address(scratch) + 4 * numbers.size
-    ping = sums + SUMS_BYTES
-    pong, left, right, kept = ping + size, ping + 2 * size, ping + 3 * size, ping + 4 * size
+    left = sums + SUMS_BYTES
+    right = left + 2 * GROUPS * TILE_BYTES
+    kept = right + size  # the inputs of each layer; on the way back their gradients take their places
     amx.configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
-    for s in range(begin, end, GROUPS * BLOCK):
+    for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
         copy_in(address(x) + 4 * s, stride, widths[0], groups, end - s, kept)
+        gradient_in(address(d_out) + 4 * s, stride, d_rows, widths[-1], groups, end - s, kept + depth * size)
+        expect_rows(address(x) + 4 * (s + step), stride, widths[0] // 2, groups, False)
+        expect_rows(address(d_out) + 4 * (s + step), stride, d_rows, groups, False)
+        if dx.size > 0:
+            expect_rows(address(dx) + 4 * s, stride, widths[0] // 2 if paired else widths[0], groups, True)
         w = address(weights)
         for i in range(depth - 1):
-            a = kept + i * size
-            layer(w, widths[i], groups, a, RELU, widths[i + 1], 0, a + size, 0, sums)
+            layer(w, widths[i], groups, kept + i * size, RELU, widths[i + 1], kept + (i + 1) * size, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
-        gradient_in(address(d_out) + 4 * s, stride, d_rows, widths[-1], groups, end - s, ping)
-        if dx.size > 0:
-            expect_rows(address(dx) + 4 * s, stride, widths[0] // 2 if paired else widths[0], groups)
-        w, total, a, b = address(transposed) + 4 * transposed.size, address(totals) + 4 * numbers.size, ping, pong
+        w, total = address(transposed) + 4 * transposed.size, address(totals) + 4 * numbers.size
         for i in range(depth - 1, -1, -1):
             width_in, width, entered = widths[i], widths[i + 1], kept + i * size
             w -= deep(width) * (width_in // LANES) * TILE_BYTES
             total -= 4 * width * width_in
-            regroup(a, width, groups, left, False)
-            regroup(entered, width_in, groups, right, True)
-            accumulate(left, width // LANES, right, width_in // LANES, groups, total)
+            turn_round(entered, width_in, groups, right)
+            accumulate(entered + size, width, right, width_in // LANES, groups, left, total)
             if i > 0:
-                layer(w, width, groups, a, MASKED, width_in, entered, b, 0, sums)
-                a, b = b, a
+                layer(w, width, groups, entered + size, MASKED, width_in, entered, 0, sums)
             elif dx.size > 0:
-                layer(w, width, groups, a, PAIRS if paired else ROWS, width_in, 0, address(dx) + 4 * s, stride, sums)
+                how, to = PAIRS if paired else ROWS, address(dx) + 4 * s
+                layer(w, width, groups, entered + size, how, width_in, to, stride, sums)
     amx.release()
     for i in range(numbers.size):
         dw[numbers[i]] += totals[i]
@@ -285,6 +288,7 @@ def backward(
     if dw.dtype != np.float32 or dw.shape != mlp.gradient.shape or not dw.flags.c_contiguous:
         raise ValueError(f"dw must be contiguous float32 [{mlp.gradient.size}].")
     size = -(-int(widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
-    scratch = _scratch(4 * mlp.gradient.size + SUMS_BYTES + (3 + widths.size) * size)
+    fixed = 4 * mlp.gradient.size + SUMS_BYTES + 2 * GROUPS * TILE_BYTES
+    scratch = _scratch(fixed + (1 + widths.size) * size)
     sides = (flat_x, mlp.weights, mlp.transposed, widths, mlp.gradient, flat_d, d_out.shape[0], flat_dx, paired, dw)
     _backward(*sides, n_pad, begin, end, scratch)

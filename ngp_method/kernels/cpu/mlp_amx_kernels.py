@@ -16,6 +16,7 @@ from numba import njit
 from ngp_method.kernels.cpu.amx import TILE_BYTES, tile_dot, tile_load, tile_store
 from ngp_method.kernels.cpu.bf16_pairs import (
     ROW,
+    expect_load,
     expect_store,
     features_by_samples,
     lanes_below,
@@ -49,34 +50,6 @@ def deep(width):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def _even(weights, n_k, first, second, fresh, zero):  # type: ignore[no-untyped-def]
-    """Tiles 0 and 1 = 16 rows of the weights times 2 x 16 samples, whose tiles are in 6 and 7 already unless ``fresh``."""
-    tile_load(0, zero, 64)
-    tile_load(1, zero, 64)
-    for k in range(n_k):
-        tile_load(4, weights + k * TILE_BYTES, 64)
-        if fresh:
-            tile_load(6, first + k * TILE_BYTES, 64)
-            tile_load(7, second + k * TILE_BYTES, 64)
-        tile_dot(0, 4, 6)
-        tile_dot(1, 4, 7)
-
-
-@_jit
-def _odd(weights, n_k, first, second, fresh, zero):  # type: ignore[no-untyped-def]
-    """The same in tiles 2 and 3: while these are under way, 0 and 1 are written to memory, and the other way round."""
-    tile_load(2, zero, 64)
-    tile_load(3, zero, 64)
-    for k in range(n_k):
-        tile_load(5, weights + k * TILE_BYTES, 64)
-        if fresh:
-            tile_load(6, first + k * TILE_BYTES, 64)
-            tile_load(7, second + k * TILE_BYTES, 64)
-        tile_dot(2, 5, 6)
-        tile_dot(3, 5, 7)
-
-
-@_jit
 def blank(target, rows):  # type: ignore[no-untyped-def]
     for row in range(rows):
         store_at(target + row * ROW, spread_u(np.uint32(0)))
@@ -93,11 +66,15 @@ def _silence(target, n_k, groups, valid):  # type: ignore[no-untyped-def]
 
 
 @_jit
-def expect_rows(out, stride, rows, groups):  # type: ignore[no-untyped-def]
-    """Fetch rows of 32 samples a group for writing."""
+def expect_rows(rows_at, stride, rows, groups, write):  # type: ignore[no-untyped-def]
+    """Fetch rows of 32 samples a group. Dozens of rows at once are more than the processor foresees by itself."""
     for row in range(rows):
         for c in range(2 * groups):
-            expect_store(out + row * stride + c * ROW)
+            at = rows_at + row * stride + c * ROW
+            if write:
+                expect_store(at)
+            else:
+                expect_load(at)
 
 
 @_jit
@@ -114,88 +91,125 @@ def copy_in(x, stride, width, groups, valid, target):  # type: ignore[no-untyped
 
 
 @_jit
-def _put_relu(sums, target, step):  # type: ignore[no-untyped-def]
-    """ReLU of two float32 tiles as 8 rows of pairs each, ``step`` bytes apart."""
-    for c in range(2):
-        for p in range(8):
-            row = sums + c * TILE_BYTES + 2 * p * ROW
-            pair = pair_quickly(load_floats(row), load_floats(row + ROW))
-            store_at(target + c * step + p * ROW, relu_pairs(pair))
+def _start(odd, zero):  # type: ignore[no-untyped-def]
+    """Tiles 0 and 1 = 0, or 2 and 3 in odd turns."""
+    if odd:
+        tile_load(2, zero, 64)
+        tile_load(3, zero, 64)
+    else:
+        tile_load(0, zero, 64)
+        tile_load(1, zero, 64)
 
 
 @_jit
-def _put_masked(sums, active, target, step):  # type: ignore[no-untyped-def]
-    """The same of what lies where ``active`` is positive, zero elsewhere."""
-    for c in range(2):
-        for p in range(8):
-            row, offset = sums + c * TILE_BYTES + 2 * p * ROW, c * step + p * ROW
-            pair = pair_quickly(load_floats(row), load_floats(row + ROW))
-            store_at(target + offset, mask_pairs(pair, load_pairs(active + offset)))
+def _multiply(odd, weights, first, second, fresh):  # type: ignore[no-untyped-def]
+    """Add 16 rows of 32 weights times 2 x 16 samples, whose tiles are in 6 and 7 already unless ``fresh``."""
+    if fresh:
+        tile_load(6, first, 64)
+        tile_load(7, second, 64)
+    if odd:
+        tile_load(5, weights, 64)
+        tile_dot(2, 5, 6)
+        tile_dot(3, 5, 7)
+    else:
+        tile_load(4, weights, 64)
+        tile_dot(0, 4, 6)
+        tile_dot(1, 4, 7)
+
+
+@_jit
+def _put_sums(odd, column, target, stride):  # type: ignore[no-untyped-def]
+    """One of the two tiles to memory."""
+    if odd:
+        if column == 0:
+            tile_store(2, target, stride)
+        else:
+            tile_store(3, target, stride)
+    elif column == 0:
+        tile_store(0, target, stride)
+    else:
+        tile_store(1, target, stride)
+
+
+@_jit
+def _put_relu(sums, target):  # type: ignore[no-untyped-def]
+    """ReLU of a float32 tile as 8 vectors of pairs."""
+    for p in range(8):
+        row = sums + 2 * p * ROW
+        pair = pair_quickly(load_floats(row), load_floats(row + ROW))
+        store_at(target + p * ROW, relu_pairs(pair))
+
+
+@_jit
+def _put_masked(sums, target):  # type: ignore[no-untyped-def]
+    """The same of what stands where the target is positive, zero elsewhere."""
+    for p in range(8):
+        row, to = sums + 2 * p * ROW, target + p * ROW
+        pair = pair_quickly(load_floats(row), load_floats(row + ROW))
+        store_at(to, mask_pairs(pair, load_pairs(to)))
 
 
 @_jit
 def _put_pairs(sums, target, stride, count):  # type: ignore[no-untyped-def]
-    """The first rows of two float32 tiles as rows of pairs, ``stride`` bytes apart, side by side."""
+    """The first rows of a float32 tile as rows of pairs, ``stride`` bytes apart."""
     for p in range(count // 2):
-        for c in range(2):
-            row = sums + c * TILE_BYTES + 2 * p * ROW
-            store_at(target + p * stride + c * ROW, pair_bf16(load_floats(row), load_floats(row + ROW)))
+        row = sums + 2 * p * ROW
+        store_at(target + p * stride, pair_bf16(load_floats(row), load_floats(row + ROW)))
 
 
 @_jit
 def _put_rows(sums, target, stride, count):  # type: ignore[no-untyped-def]
-    """The first rows of two float32 tiles as rows, ``stride`` bytes apart, side by side."""
+    """The first rows of a float32 tile as rows, ``stride`` bytes apart."""
     for row in range(count):
-        for c in range(2):
-            store_at(target + row * stride + c * ROW, load_floats(sums + c * TILE_BYTES + row * ROW))
+        store_at(target + row * stride, load_floats(sums + row * ROW))
 
 
 @_jit
-def layer(weights, width_in, groups, source, how, width, active, target, stride, sums):  # type: ignore[no-untyped-def]
+def layer(weights, width_in, groups, source, how, width, target, stride, sums):  # type: ignore[no-untyped-def]
     """The first ``width`` rows of W source.
 
-    ``how``: RELU or MASKED (zero where ``active`` is not positive), written as activations; ROWS (float32) or PAIRS, written
-    as rows ``stride`` bytes apart.
+    ``how``: RELU, written as activations; MASKED, written over activations where they are positive (elsewhere zero); ROWS
+    (float32) or PAIRS, written as rows ``stride`` bytes apart.
 
-    Sixteen rows of 32 samples at a time, in three steps that the processor does side by side: multiply, write the float32
-    tiles to memory, round them from there. Finer or coarser turns, and it does one after the other.
+    Sixteen rows of 32 samples a turn. Each turn multiplies, rounds what the turn before last multiplied and writes to memory
+    what the last one did, all in small portions: the processor looks ahead a few hundred instructions, and only what lies as
+    near as that runs side by side.
     """
     n_k, n_k_out, n_rows = deep(width_in), deep(width), (width + LANES - 1) // LANES
-    total, step = groups * n_rows, n_k_out * TILE_BYTES
-    g, r, g1, r1, g2, r2 = 0, 0, 0, 0, 0, 0  # group and row of tiles of this turn, of the turn before, of that before
+    total, zero = groups * n_rows, sums + 4 * TILE_BYTES
+    g, r, g1, r1, g2, r2 = 0, 0, 0, 0, 0, 0  # group and row of tiles of this turn, of the last one, of the one before
     for turn in range(total + 2):
-        half = sums + (turn % 2) * 2 * TILE_BYTES
+        odd = turn % 2 == 1
+        ours, other = (sums + 2 * TILE_BYTES, sums) if odd else (sums, sums + 2 * TILE_BYTES)
+        at, first = weights + r * n_k * TILE_BYTES, source + 2 * g * n_k * TILE_BYTES
         if turn < total:
-            at, first = weights + r * n_k * TILE_BYTES, source + 2 * g * n_k * TILE_BYTES
-            fresh = n_k > 1 or r == 0
-            if turn % 2 == 0:
-                _even(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
-            else:
-                _odd(at, n_k, first, first + n_k * TILE_BYTES, fresh, sums + 4 * TILE_BYTES)
-        if turn > 1:
-            place = (2 * g2 * n_k_out + r2 // 2) * TILE_BYTES + (r2 % 2) * 8 * ROW
-            count = min(LANES, width - LANES * r2)
-            if how == RELU:
-                _put_relu(half, target + place, step)
-            elif how == MASKED:
-                _put_masked(half, active + place, target + place, step)
-            elif how == PAIRS:
-                _put_pairs(half, target + 8 * r2 * stride + 2 * g2 * ROW, stride, count)
-            elif count < LANES:
-                _put_rows(half, target + LANES * r2 * stride + 2 * g2 * ROW, stride, count)
-            if how <= MASKED and r2 == n_rows - 1 and r2 % 2 == 0:
-                blank(target + place + 8 * ROW, 8)
-                blank(target + place + 8 * ROW + step, 8)
-        if 0 < turn <= total:
-            to, apart, gap = sums + 2 * TILE_BYTES - (half - sums), TILE_BYTES, ROW
-            if how == ROWS and LANES * (r1 + 1) <= width:
-                to, apart, gap = target + LANES * r1 * stride + 2 * g1 * ROW, ROW, stride
-            if turn % 2 == 0:
-                tile_store(2, to, gap)
-                tile_store(3, to + apart, gap)
-            else:
-                tile_store(0, to, gap)
-                tile_store(1, to + apart, gap)
+            _start(odd, zero)
+        for c in range(2):
+            if turn < total:
+                for k in range((n_k + 1) // 2 * c, n_k if c else (n_k + 1) // 2):
+                    b = first + k * TILE_BYTES
+                    _multiply(odd, at + k * TILE_BYTES, b, b + n_k * TILE_BYTES, n_k > 1 or r == 0)
+            if turn > 1:
+                done = ours + c * TILE_BYTES
+                if how <= MASKED:
+                    to = target + ((2 * g2 + c) * n_k_out + r2 // 2) * TILE_BYTES + (r2 % 2) * 8 * ROW
+                    if how == RELU:
+                        _put_relu(done, to)
+                    else:
+                        _put_masked(done, to)
+                    if r2 == n_rows - 1 and r2 % 2 == 0:
+                        blank(to + 8 * ROW, 8)
+                else:
+                    to, count = target + (2 * g2 + c) * ROW, min(LANES, width - LANES * r2)
+                    if how == PAIRS:
+                        _put_pairs(done, to + 8 * r2 * stride, stride, count)
+                    elif count < LANES:
+                        _put_rows(done, to + LANES * r2 * stride, stride, count)
+            if 0 < turn <= total:
+                if how == ROWS and LANES * (r1 + 1) <= width:
+                    _put_sums(not odd, c, target + LANES * r1 * stride + (2 * g1 + c) * ROW, stride)
+                else:
+                    _put_sums(not odd, c, other + c * TILE_BYTES, ROW)
         g2, r2, g1, r1 = g1, r1, g, r
         r += 1
         if r == n_rows:
@@ -220,62 +234,66 @@ def gradient_in(d_out, stride, d_rows, width, groups, valid, target):  # type: i
 
 
 @_jit
-def regroup(pairs, width, groups, target, right):  # type: ignore[no-untyped-def]
-    """Tiles of pairs -> operands that contract over samples, [group][16 features]: left or right."""
+def turn_round(pairs, width, groups, target):  # type: ignore[no-untyped-def]
+    """Activations -> right operands that contract over samples: tiles [group, 16 features]."""
     n_k, n_tiles = deep(width), width // LANES
     for g in range(groups):
         for i in range(n_tiles):
             first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
-            to = target + (g * n_tiles + i) * TILE_BYTES
-            if right:
-                samples_by_features(to, first, first + n_k * TILE_BYTES)
-            else:
-                features_by_samples(to, first, first + n_k * TILE_BYTES)
+            samples_by_features(target + (g * n_tiles + i) * TILE_BYTES, first, first + n_k * TILE_BYTES)
 
 
 @_jit
-def accumulate(left, n_left, right, n_right, groups, totals):  # type: ignore[no-untyped-def]
-    """totals (float32 16 x 16 tiles [n_left, n_right]) += left right; tiles 0, 1 and 2, 3 take turns as in :func:`layer`."""
-    before, two_before, turn = totals, False, 0
-    for i in range(n_left):
+def accumulate(pairs, width, right, n_right, groups, left, totals):  # type: ignore[no-untyped-def]
+    """totals (float32 16 x 16 tiles [width / 16, n_right]) += activations times right operands, over all samples.
+
+    ``left``: scratch of 2 * groups tiles. Turns as in :func:`layer`: 16 rows by 32 columns each.
+    """
+    n_k, before, two_before, odd = deep(width), totals, False, False
+    for i in range(width // LANES):
+        a = left + (i % 2) * groups * TILE_BYTES
+        for g in range(groups):
+            first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
+            features_by_samples(a + g * TILE_BYTES, first, first + n_k * TILE_BYTES)
         for j in range(0, n_right, 2):
-            at, two = totals + (i * n_right + j) * TILE_BYTES, j + 1 < n_right
-            a, b = left + i * TILE_BYTES, right + j * TILE_BYTES
-            if turn % 2 == 0:
-                tile_load(0, at, 64)
-                if two:
-                    tile_load(1, at + TILE_BYTES, 64)
-                for g in range(groups):
-                    tile_load(4, a + g * n_left * TILE_BYTES, 64)
-                    tile_load(6, b + g * n_right * TILE_BYTES, 64)
-                    tile_dot(0, 4, 6)
-                    if two:
-                        tile_load(7, b + (g * n_right + 1) * TILE_BYTES, 64)
-                        tile_dot(1, 4, 7)
-                if turn > 0:
-                    tile_store(2, before, 64)
-                    if two_before:
-                        tile_store(3, before + TILE_BYTES, 64)
-            else:
+            at, b, two = totals + (i * n_right + j) * TILE_BYTES, right + j * TILE_BYTES, j + 1 < n_right
+            if odd:
                 tile_load(2, at, 64)
                 if two:
                     tile_load(3, at + TILE_BYTES, 64)
-                for g in range(groups):
-                    tile_load(5, a + g * n_left * TILE_BYTES, 64)
-                    tile_load(6, b + g * n_right * TILE_BYTES, 64)
-                    tile_dot(2, 5, 6)
-                    if two:
-                        tile_load(7, b + (g * n_right + 1) * TILE_BYTES, 64)
-                        tile_dot(3, 5, 7)
-                tile_store(0, before, 64)
-                if two_before:
-                    tile_store(1, before + TILE_BYTES, 64)
-            before, two_before, turn = at, two, turn + 1
-    if turn % 2 == 1:
-        tile_store(0, before, 64)
-        if two_before:
-            tile_store(1, before + TILE_BYTES, 64)
+            else:
+                tile_load(0, at, 64)
+                if two:
+                    tile_load(1, at + TILE_BYTES, 64)
+            for g in range(groups):
+                _accumulate(odd, two, a + g * TILE_BYTES, b + g * n_right * TILE_BYTES)
+            if i + j > 0:
+                _put_totals(not odd, two_before, before)
+            before, two_before, odd = at, two, not odd
+    _put_totals(not odd, two_before, before)
+
+
+@_jit
+def _accumulate(odd, two, left, right):  # type: ignore[no-untyped-def]
+    """Tiles 0 and 1, or 2 and 3 in odd turns, += one left operand times one or two right ones."""
+    tile_load(6, right, 64)
+    if two:
+        tile_load(7, right + TILE_BYTES, 64)
+    if odd:
+        tile_load(5, left, 64)
+        tile_dot(2, 5, 6)
+        if two:
+            tile_dot(3, 5, 7)
     else:
-        tile_store(2, before, 64)
-        if two_before:
-            tile_store(3, before + TILE_BYTES, 64)
+        tile_load(4, left, 64)
+        tile_dot(0, 4, 6)
+        if two:
+            tile_dot(1, 4, 7)
+
+
+@_jit
+def _put_totals(odd, two, target):  # type: ignore[no-untyped-def]
+    """One or two tiles to memory."""
+    _put_sums(odd, 0, target, ROW)
+    if two:
+        _put_sums(odd, 1, target + TILE_BYTES, ROW)
