@@ -192,3 +192,23 @@ def choose(browser: Any, label: str, option: str) -> None:
         f"the option '{option}' of '{label}'",
     )
     found[0].click()
+
+
+def main(data: str, seconds: str, target: str) -> None:
+    """Trains on a scene for some seconds, looked at by a browser, and writes what it shows: the docs' screenshot."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = TrainingRun(Path(data), Path(folder), "--max-num-iterations", "100000")
+        try:
+            run.wait_for_server(300)
+            with open_browser() as driver:
+                driver.get(run.url)
+                wait_until(lambda: shown_step(driver) > 0, 300, "the first step")
+                time.sleep(float(seconds))
+                run.check()
+                Image.fromarray(screenshot(driver)).save(target, optimize=True)
+        finally:
+            run.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

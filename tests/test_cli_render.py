@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scenes
 from cli import SIZE, Forks, Run, run
-from cli_truth import TEST_POSES, rgba, view_of
+from cli_truth import TEST_POSES, over_white, rgba, view_of
 
 pytest_plugins = ["cli_fixtures"]
 
@@ -68,10 +68,13 @@ def test_spiral_makes_a_film(trained: Run, workspace: Path) -> None:
     frames = film(out)
     assert len(frames) == 4
     assert frames[0].shape == (SIZE, SIZE, 3)
-    assert np.abs(frames[0].astype(float) - frames[2]).mean() > 2.0  # the camera moves
+    assert np.abs(frames[0].astype(float) - frames[1]).mean() > 2.0  # the camera moves, and looks at the scene:
+    assert all(frame[SIZE // 2 - 4 : SIZE // 2 + 4, SIZE // 2 - 4 : SIZE // 2 + 4].mean() < 200 for frame in frames)
 
 
-def test_nearest_training_picture_beside_the_film(trained: Run, workspace: Path, forks: Forks) -> None:
+def test_nearest_training_picture_beside_the_film(
+    trained: Run, workspace: Path, forks: Forks, blender: Path
+) -> None:
     out = workspace / "films" / "nearest.mp4"
     forks.run(
         "ns-render", "interpolate", "--load-config", trained.config, "--output-path", out, "--pose-source", "train",
@@ -82,8 +85,13 @@ def test_nearest_training_picture_beside_the_film(trained: Run, workspace: Path,
     assert len(pictures) > 1
     pair = rgba(pictures[0])
     assert pair.shape == (SIZE, 2 * SIZE, 3)
-    # the path starts at a training camera, and the nearest picture is its own
-    assert np.abs(pair[:, :SIZE] - pair[:, SIZE:]).mean() < 0.05
+    # The path starts at the first training camera. (The picture at the right is nerfstudio's: RGBA in false colours.)
+    assert np.abs(pair[:, :SIZE] - over_white(rgba(blender / "train" / "r_0.png"))).mean() < 0.03
+    outline = np.abs(pair[1:, SIZE:] - pair[:-1, SIZE:]).max(-1) > 0.3
+    alpha = rgba(blender / "train" / "r_0.png")[..., 3]
+    edges = np.abs(alpha[1:] - alpha[:-1]) > 0.9
+    assert edges.any()
+    assert outline[edges].mean() > 0.9  # and it is that camera's
 
 
 def test_crop_cuts_the_scene(trained: Run, workspace: Path) -> None:

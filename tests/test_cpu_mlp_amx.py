@@ -20,9 +20,9 @@ from ngp_method.kernels.cpu import amx, mlp_amx
 from ngp_method.kernels.layout import MLPLayout, round_up
 
 SAME_ROUNDINGS = 1e-3
-"""Root mean square error over that of the result, against float64 sums with bfloat16 roundings at the places that the module
-states: only sums on the edge of a rounding (or of a ReLU) go the other way, one in thousands, by 2^-8 of a term each. A rounding
-too many or too few costs 2e-3."""
+"""Root mean square error over that of the result, against float64 sums with bfloat16 roundings where the module states: only
+sums on the edge of a rounding (or of a ReLU) go the other way, one in thousands, by 2^-8 of a term each. A rounding too many or
+too few costs 2e-3."""
 
 needs_amx = pytest.mark.skipif(not amx.available(), reason="no AMX here: the processor or the system lacks it")
 
@@ -266,7 +266,7 @@ def test_bad_arrays_are_refused() -> None:
 CHECKS_WITHOUT = """
 import llvmlite.binding
 {before}
-from ngp_method.kernels.cpu import amx, mlp_amx, mlp_amx_kernels
+from ngp_method.kernels.cpu import amx, mlp_amx, mlp_amx_gradient, mlp_amx_kernels, mlp_amx_weights
 from ngp_method.kernels.layout import MLPLayout
 import numpy as np
 assert not amx.available()
@@ -277,7 +277,8 @@ except RuntimeError as error:
     assert "AMX is not available here" in str(error), error
 else:
     raise SystemExit("prepare() worked without AMX")
-assert not any(getattr(v, "signatures", None) for m in (mlp_amx, mlp_amx_kernels) for v in vars(m).values())
+modules = (mlp_amx, mlp_amx_gradient, mlp_amx_kernels, mlp_amx_weights)
+assert not any(getattr(v, "signatures", None) for m in modules for v in vars(m).values())
 print("refused")
 """
 

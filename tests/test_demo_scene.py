@@ -150,9 +150,7 @@ def first_hits(triangles: np.ndarray, origin: np.ndarray, directions: np.ndarray
 
 
 @pytest.mark.parametrize("view", [0, 9, 18])
-def test_depth_lies_on_the_surface_through_nerfstudios_own_cameras(
-    scene: Path, triangles: np.ndarray, view: int
-) -> None:
+def test_depth_lies_on_the_surface_through_nerfstudios_own_cameras(scene: Path, triangles: np.ndarray, view: int) -> None:
     from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 
     parsed = BlenderDataParserConfig(data=scene).setup().get_dataparser_outputs("test")

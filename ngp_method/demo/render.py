@@ -150,12 +150,17 @@ def trace_depth(mi: Any, scene: Any, pose: Array, size: int) -> Array:
 
     The rays are made from the pose and the focal length as a reader of the data makes them, not from Mitsuba's camera.
     """
-    depth = np.zeros(size * size)
-    origin = [float(value) for value in pose[:3, 3]]
-    for index, direction in enumerate(pixel_directions(pose, size).reshape(-1, 3).tolist()):
-        hit = scene.ray_intersect_preliminary(mi.Ray3f(mi.Point3f(origin), mi.Vector3f(direction)))
-        if hit.is_valid():
-            depth[index] = hit.t
+    origin = mi.Point3f([float(value) for value in pose[:3, 3]])
+    directions = pixel_directions(pose, size).reshape(-1, 3)
+    if mi.variant().startswith("scalar"):
+        depth = np.zeros(len(directions))
+        for index, direction in enumerate(directions.tolist()):
+            hit = scene.ray_intersect_preliminary(mi.Ray3f(origin, mi.Vector3f(direction)))
+            if hit.is_valid():
+                depth[index] = hit.t
+    else:
+        hit = scene.ray_intersect_preliminary(mi.Ray3f(origin, mi.Vector3f(*directions.T.astype(np.float32))))
+        depth = np.where(np.array(hit.is_valid()), np.array(hit.t, dtype=np.float64), 0.0)
     return depth.reshape(size, size)
 
 

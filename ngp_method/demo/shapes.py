@@ -32,9 +32,7 @@ class Mesh:
     uvs: Array
     faces: Triangles
 
-    def moved(
-        self, rotation: Array | None = None, offset: tuple[float, float, float] | Array = (0.0, 0.0, 0.0)
-    ) -> Mesh:
+    def moved(self, rotation: Array | None = None, offset: tuple[float, float, float] | Array = (0.0, 0.0, 0.0)) -> Mesh:
         """The mesh under p -> rotation @ p + offset; rotation (3, 3) proper orthogonal."""
         matrix = np.eye(3) if rotation is None else rotation
         return Mesh(

@@ -2,7 +2,7 @@
 
 A *pair* is two bfloat16 in 32 bits, the first in the lower half; a vector (``u32x16``) holds sixteen. Addresses are plain
 int64 (:func:`address`): helpers that take arrays would count references, and an atomic counter shared by threads is slow.
-The rounding instruction needs AVX-512 BF16; see :mod:`ngp_method.kernels.cpu.amx`, which asks for it.
+The rounding instruction needs AVX-512 BF16; see :mod:`.amx`, which asks for it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from ngp_method.kernels.cpu.simd import _I16, _I32, _VF, _VU, LANES, _splat, f32x16, u32x16
+from .simd import _I16, _I32, _VF, _VU, LANES, _splat, f32x16, u32x16
 
 ROW = 64
 """Bytes of a vector."""
@@ -94,8 +94,8 @@ def _prefetch(instruction: str) -> Any:
 
 @intrinsic
 def expect_load(typingctx: Any, at: Any) -> Any:
-    """Fetch the cache line at an address, to be read soon; any address will do."""
-    return _prefetch("prefetcht0")
+    """Fetch the cache line at an address into the second-level cache, to be read soon; any address will do."""
+    return _prefetch("prefetcht1")
 
 
 @intrinsic
@@ -209,7 +209,8 @@ def samples_by_features(typingctx: Any, target: Any, first: Any, second: Any) ->
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         for quad in range(4):  # samples 4 * quad ... and those + 16
-            low, high = [], []
+            low: list[Any] = []
+            high: list[Any] = []
             for parity in (0, 1):  # pairs of features 0, 2, 4, 6, then 1, 3, 5, 7: they alternate in the result
                 offsets = [ROW * p + 16 * quad for p in range(parity, 8, 2)]
                 a, b = (builder.bitcast(_four_rows(builder, args[k], offsets), _HALVES) for k in (1, 2))

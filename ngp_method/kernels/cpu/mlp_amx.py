@@ -7,130 +7,53 @@
         forward(x, mlp, out, begin, end)                    # in any thread, for any chunk of samples
         backward(x, mlp, d_out, dx, dw, begin, end)         # recomputes the hidden layers: nothing is kept in between
 
-Arrays are samples-last, so that sixteen samples are one vector: ``x`` is uint32 [inputs / 2, n_pad], word [p, n] holding input
-2p of sample n as bfloat16 in its lower half and input 2p + 1 in its upper half; ``out``, ``d_out`` and ``dx`` are float32
-[rows, n_pad]; ``out`` and ``dx`` may be in pairs like ``x`` instead. ``n_pad`` is a multiple of 32 (:data:`BLOCK`), and so is ``begin``. Rows aligned to 64 bytes are fastest.
+Arrays have samples along the row, so that sixteen samples are one vector. ``x`` is uint32 [inputs / 2, n_pad]: word [p, n]
+holds input 2p of sample n as bfloat16 in its lower half and input 2p + 1 in its upper half. ``out``, ``d_out`` and ``dx`` are
+float32 [rows, n_pad]; ``out`` and ``dx`` may be in pairs like ``x`` instead (less memory to move: faster). ``n_pad`` is a
+multiple of 32 (:data:`BLOCK`), and so is ``begin``. Rows aligned to 64 bytes are fastest.
 
-Rounding, all to nearest even: weights, inputs, hidden activations, ``d_out`` and the gradients that pass between layers are
-bfloat16; sums, ``out``, ``dx`` and ``dw`` are float32. Denormal numbers count as zero. A sample's ``out`` and ``dx`` do not
-depend on the chunks; ``dw`` does, in the order of its float32 sums.
+Rounding: weights, inputs, hidden activations, ``d_out`` and the gradients that pass between layers are bfloat16; sums, ``out``,
+``dx`` and ``dw`` are float32. To nearest; of two that are as near, the even one, but for hidden activations and the gradients
+between layers the one away from zero. Denormal numbers count as zero. A ReLU makes zero of what has its sign bit set, also of
+not-a-number. A sample's ``out`` and ``dx`` do not depend on the chunks; ``dw`` does, in the order of its float32 sums.
 
-Hidden activations are computed a second time because that is 12,000 multiplications and the alternative is to write and read
-384 bytes a sample (32-64-16 and 32-64-64-16 together), which takes longer and 25 MB for 65,536 samples.
+Hidden activations are computed a second time: that is 12,000 multiplications a sample (32-64-16 and 32-64-64-16 together), and
+the alternative is to write and read 384 bytes, which takes longer, and 25 MB for 65,536 samples.
 """
 
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Optional
 
 import numpy as np
 from numba import njit
 
-from ngp_method.kernels.cpu import amx
-from ngp_method.kernels.cpu.amx import TILE_BYTES
-from ngp_method.kernels.cpu.bf16_pairs import address
-from ngp_method.kernels.cpu.mlp_amx_kernels import (
+from . import amx
+from .amx import TILE_BYTES
+from .bf16_pairs import address
+from .mlp_amx_gradient import accumulate, gradient_in, turn_round
+from .mlp_amx_kernels import (
     BLOCK,
     MASKED,
     PAIRS,
     RELU,
     ROWS,
     SUMS_BYTES,
-    accumulate,
     blank,
     copy_in,
     deep,
     expect_rows,
-    gradient_in,
     layer,
-    turn_round,
 )
-from ngp_method.kernels.cpu.simd import LANES
-from ngp_method.kernels.layout import MLPLayout
+from .mlp_amx_weights import PreparedMLP, aligned, prepare
+from .simd import LANES
+
+__all__ = ["BLOCK", "PreparedMLP", "backward", "forward", "prepare"]
 
 GROUPS = 2
-"""Groups of 32 samples that go through a layer one after the other: more read the weights less often, fewer stay in L1."""
-
-
-def _tiles(matrix: np.ndarray, columns: int) -> np.ndarray:
-    """[rows, columns] -> flat tiles of 16 rows by ``columns`` columns, row-major; -1 beyond the last column."""
-    padded = np.pad(matrix, ((0, 0), (0, -matrix.shape[1] % columns)), constant_values=-1)
-    return padded.reshape(-1, LANES, padded.shape[1] // columns, columns).swapaxes(1, 2).reshape(-1)
-
-
-@lru_cache(maxsize=64)
-def _tables(layout: MLPLayout) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Parameter numbers in the order of: W's bfloat16 tiles, W^T's, and dW's float32 tiles (-1: padding)."""
-    matrices = [o + np.arange(r * c).reshape(r, c) for o, (r, c) in zip(layout.offsets, layout.shapes)]
-    return (
-        np.concatenate([_tiles(m, 2 * LANES) for m in matrices]).astype(np.int32),
-        np.concatenate([_tiles(m.T, 2 * LANES) for m in matrices]).astype(np.int32),
-        np.concatenate([_tiles(m, LANES) for m in matrices]).astype(np.int32),
-    )
-
-
-@dataclass(frozen=True)
-class PreparedMLP:
-    """Weights as bfloat16 tiles.
-
-    Attributes:
-        layout: the perceptron.
-        widths: int64 [n_hidden_layers + 2]; inputs, hidden widths, outputs, each padded to 16.
-        weights: uint32, two bfloat16 each; 16 x 32 tiles of each matrix, all columns of 16 rows, then the next rows.
-        transposed: the same of the transposed matrices.
-        gradient: int32 [n_params]; the parameter of each element of the 16 x 16 float32 tiles of the gradient.
-    """
-
-    layout: MLPLayout
-    widths: np.ndarray
-    weights: np.ndarray
-    transposed: np.ndarray
-    gradient: np.ndarray
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def _round(values, numbers, target):  # type: ignore[no-untyped-def]
-    """target (uint16) = bfloat16 of values[numbers], to nearest even; 0 where the number is negative."""
-    bits = values.view(np.uint32)
-    for i in range(numbers.size):
-        number = numbers[i]
-        word = bits[number] if number >= 0 else np.uint32(0)
-        target[i] = np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
-
-
-def _aligned(n_bytes: int) -> np.ndarray:
-    """uint32 [n_bytes / 4] on a cache line, contents undefined."""
-    raw = np.empty(n_bytes // 4 + LANES, np.uint32)
-    start = (-raw.ctypes.data % 64) // 4
-    return raw[start : start + n_bytes // 4]
-
-
-def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
-    """Round the weights to bfloat16 and lay them out as tiles.
-
-    Args:
-        weights: float32 [layout.n_params], contiguous, finite; matrices [out, in] one after the other.
-        layout: the perceptron; any width, depth and padded sizes that are multiples of 16 (multiples of 32 are fastest).
-
-    Raises:
-        RuntimeError: without AMX.
-        ValueError: weights of another type or length.
-    """
-    if not amx.available():
-        raise RuntimeError(f"AMX is not available here: the processor or the system lacks it, or {amx.SWITCH} is set.")
-    if weights.dtype != np.float32 or weights.shape != (layout.n_params,) or not weights.flags.c_contiguous:
-        raise ValueError(f"weights must be contiguous float32 [{layout.n_params}].")
-    forward_table, backward_table, gradient = _tables(layout)
-    buffers = []
-    for table in (forward_table, backward_table):
-        words = _aligned(2 * table.size)
-        _round(weights, table, words.view(np.uint16))
-        buffers.append(words)
-    widths = np.array([layout.shapes[0][1]] + [rows for rows, _ in layout.shapes], np.int64)
-    return PreparedMLP(layout, widths, buffers[0], buffers[1], gradient)
+"""Groups of 32 samples that go through a layer one after the other: with more, weights and their gradients are read less often;
+with fewer, activations stay in the first-level cache (what has left it costs four times as much to write). Measured: 2 or 3."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -183,8 +106,12 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             width_in, width, entered = widths[i], widths[i + 1], kept + i * size
             w -= deep(width) * (width_in // LANES) * TILE_BYTES
             total -= 4 * width * width_in
-            turn_round(entered, width_in, groups, right)
-            accumulate(entered + size, width, right, width_in // LANES, groups, left, total)
+            if width < width_in:  # the narrower is turned round: it is the dearer operand to make
+                turn_round(entered + size, width, groups, right)
+                accumulate(entered, width_in, right, width // LANES, groups, left, total)
+            else:
+                turn_round(entered, width_in, groups, right)
+                accumulate(entered + size, width, right, width_in // LANES, groups, left, total)
             if i > 0:
                 layer(w, width, groups, entered + size, MASKED, width_in, entered, 0, sums)
             elif dx.size > 0:
@@ -202,7 +129,7 @@ def _scratch(n_bytes: int) -> np.ndarray:
     """This thread's working memory, at least n_bytes of it (fresh memory each call would cost page faults)."""
     found = getattr(_local, "words", None)
     if found is None or 4 * found.size < n_bytes:
-        found = _local.words = _aligned(n_bytes)
+        found = _local.words = aligned(n_bytes)
     return found
 
 

@@ -1,11 +1,11 @@
-"""The layers of :mod:`ngp_method.kernels.cpu.mlp_amx`, on groups of 32 samples whose activations stay in the cache.
+"""The layers of :mod:`.mlp_amx`, on groups of 32 samples whose activations stay in the cache.
 
-Everything is given by address (int64; see :mod:`ngp_method.kernels.cpu.bf16_pairs`). Layouts, all made of 1 KiB tiles:
+Everything is given by address (int64; see :mod:`.bf16_pairs`). Layouts, all made of 1 KiB tiles:
 
 - activations: for each 16 samples, ``width`` rounded up to 32 features: 16 vectors of pairs of features, one word a sample;
 - weights: for each 16 rows, all columns in tiles of 16 rows by 32 bfloat16;
-- ``sums``: scratch of four float32 tiles, then one tile of zeros (loading zeros is faster than ``tilezero``, which waits for
-  what the tile was used for last).
+- ``sums``: scratch of four float32 tiles, then one tile of zeros (loading it is faster than ``tilezero``, which waits for what
+  the tile was used for last).
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from ngp_method.kernels.cpu.amx import TILE_BYTES, tile_dot, tile_load, tile_store
-from ngp_method.kernels.cpu.bf16_pairs import (
+from .amx import TILE_BYTES, tile_dot, tile_load, tile_store
+from .bf16_pairs import (
     ROW,
     expect_load,
     expect_store,
-    features_by_samples,
     lanes_below,
     load_floats,
     load_pairs,
@@ -26,10 +25,9 @@ from ngp_method.kernels.cpu.bf16_pairs import (
     pair_bf16,
     pair_quickly,
     relu_pairs,
-    samples_by_features,
     store_at,
 )
-from ngp_method.kernels.cpu.simd import LANES, spread_f, spread_u
+from .simd import LANES, spread_u
 
 BLOCK = 32
 """Samples of a group."""
@@ -40,23 +38,25 @@ SUMS_BYTES = 5 * TILE_BYTES
 RELU, MASKED, ROWS, PAIRS = 0, 1, 2, 3
 """What :func:`layer` makes of its sums."""
 
-_jit = njit(nogil=True, cache=True, error_model="numpy")
+jit = njit(nogil=True, cache=True, error_model="numpy")
+"""How every kernel here is compiled."""
 
 
-@_jit
+@jit
 def deep(width):  # type: ignore[no-untyped-def]
     """Tiles of 32 features that hold ``width``."""
     return (width + 31) // 32
 
 
-@_jit
+@jit
 def blank(target, rows):  # type: ignore[no-untyped-def]
+    """Zero so many vectors."""
     for row in range(rows):
         store_at(target + row * ROW, spread_u(np.uint32(0)))
 
 
-@_jit
-def _silence(target, n_k, groups, valid):  # type: ignore[no-untyped-def]
+@jit
+def silence(target, n_k, groups, valid):  # type: ignore[no-untyped-def]
     """Zero the samples from ``valid`` on: what lies there in the caller's arrays may be anything, also not a number."""
     for c in range(valid // LANES, 2 * groups):
         kept = lanes_below(valid - c * LANES)
@@ -65,7 +65,7 @@ def _silence(target, n_k, groups, valid):  # type: ignore[no-untyped-def]
             store_at(at, load_pairs(at) & kept)
 
 
-@_jit
+@jit
 def expect_rows(rows_at, stride, rows, groups, write):  # type: ignore[no-untyped-def]
     """Fetch rows of 32 samples a group. Dozens of rows at once are more than the processor foresees by itself."""
     for row in range(rows):
@@ -77,7 +77,7 @@ def expect_rows(rows_at, stride, rows, groups, write):  # type: ignore[no-untype
                 expect_load(at)
 
 
-@_jit
+@jit
 def copy_in(x, stride, width, groups, valid, target):  # type: ignore[no-untyped-def]
     """Pairs [width / 2, samples] -> activations, zero from sample ``valid`` on."""
     n_k = deep(width)
@@ -87,10 +87,10 @@ def copy_in(x, stride, width, groups, valid, target):  # type: ignore[no-untyped
             store_at(to + p * ROW, load_pairs(x + p * stride + c * ROW))
         blank(to + (width // 2) * ROW, n_k * LANES - width // 2)
     if valid < BLOCK * groups:
-        _silence(target, n_k, groups, valid)
+        silence(target, n_k, groups, valid)
 
 
-@_jit
+@jit
 def _start(odd, zero):  # type: ignore[no-untyped-def]
     """Tiles 0 and 1 = 0, or 2 and 3 in odd turns."""
     if odd:
@@ -101,7 +101,7 @@ def _start(odd, zero):  # type: ignore[no-untyped-def]
         tile_load(1, zero, 64)
 
 
-@_jit
+@jit
 def _multiply(odd, weights, first, second, fresh):  # type: ignore[no-untyped-def]
     """Add 16 rows of 32 weights times 2 x 16 samples, whose tiles are in 6 and 7 already unless ``fresh``."""
     if fresh:
@@ -117,8 +117,8 @@ def _multiply(odd, weights, first, second, fresh):  # type: ignore[no-untyped-de
         tile_dot(1, 4, 7)
 
 
-@_jit
-def _put_sums(odd, column, target, stride):  # type: ignore[no-untyped-def]
+@jit
+def put_sums(odd, column, target, stride):  # type: ignore[no-untyped-def]
     """One of the two tiles to memory."""
     if odd:
         if column == 0:
@@ -131,7 +131,7 @@ def _put_sums(odd, column, target, stride):  # type: ignore[no-untyped-def]
         tile_store(1, target, stride)
 
 
-@_jit
+@jit
 def _put_relu(sums, target):  # type: ignore[no-untyped-def]
     """ReLU of a float32 tile as 8 vectors of pairs."""
     for p in range(8):
@@ -140,7 +140,7 @@ def _put_relu(sums, target):  # type: ignore[no-untyped-def]
         store_at(target + p * ROW, relu_pairs(pair))
 
 
-@_jit
+@jit
 def _put_masked(sums, target):  # type: ignore[no-untyped-def]
     """The same of what stands where the target is positive, zero elsewhere."""
     for p in range(8):
@@ -149,7 +149,7 @@ def _put_masked(sums, target):  # type: ignore[no-untyped-def]
         store_at(to, mask_pairs(pair, load_pairs(to)))
 
 
-@_jit
+@jit
 def _put_pairs(sums, target, stride, count):  # type: ignore[no-untyped-def]
     """The first rows of a float32 tile as rows of pairs, ``stride`` bytes apart."""
     for p in range(count // 2):
@@ -157,14 +157,14 @@ def _put_pairs(sums, target, stride, count):  # type: ignore[no-untyped-def]
         store_at(target + p * stride, pair_bf16(load_floats(row), load_floats(row + ROW)))
 
 
-@_jit
+@jit
 def _put_rows(sums, target, stride, count):  # type: ignore[no-untyped-def]
     """The first rows of a float32 tile as rows, ``stride`` bytes apart."""
     for row in range(count):
         store_at(target + row * stride, load_floats(sums + row * ROW))
 
 
-@_jit
+@jit
 def layer(weights, width_in, groups, source, how, width, target, stride, sums):  # type: ignore[no-untyped-def]
     """The first ``width`` rows of W source.
 
@@ -207,93 +207,10 @@ def layer(weights, width_in, groups, source, how, width, target, stride, sums): 
                         _put_rows(done, to + LANES * r2 * stride, stride, count)
             if 0 < turn <= total:
                 if how == ROWS and LANES * (r1 + 1) <= width:
-                    _put_sums(not odd, c, target + LANES * r1 * stride + (2 * g1 + c) * ROW, stride)
+                    put_sums(not odd, c, target + LANES * r1 * stride + (2 * g1 + c) * ROW, stride)
                 else:
-                    _put_sums(not odd, c, other + c * TILE_BYTES, ROW)
+                    put_sums(not odd, c, other + c * TILE_BYTES, ROW)
         g2, r2, g1, r1 = g1, r1, g, r
         r += 1
         if r == n_rows:
             g, r = g + 1, 0
-
-
-@_jit
-def gradient_in(d_out, stride, d_rows, width, groups, valid, target):  # type: ignore[no-untyped-def]
-    """float32 [d_rows, samples] -> activations, zero from row d_rows and sample ``valid`` on."""
-    n_k = deep(width)
-    zero = spread_f(np.float32(0.0))
-    for c in range(2 * groups):
-        to = target + c * n_k * TILE_BYTES
-        for p in range((d_rows + 1) // 2):
-            at = d_out + 2 * p * stride + c * ROW
-            odd = load_floats(at + stride) if 2 * p + 1 < d_rows else zero
-            store_at(to + p * ROW, pair_bf16(load_floats(at), odd))
-        done = (d_rows + 1) // 2
-        blank(to + done * ROW, n_k * LANES - done)
-    if valid < BLOCK * groups:
-        _silence(target, n_k, groups, valid)
-
-
-@_jit
-def turn_round(pairs, width, groups, target):  # type: ignore[no-untyped-def]
-    """Activations -> right operands that contract over samples: tiles [group, 16 features]."""
-    n_k, n_tiles = deep(width), width // LANES
-    for g in range(groups):
-        for i in range(n_tiles):
-            first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
-            samples_by_features(target + (g * n_tiles + i) * TILE_BYTES, first, first + n_k * TILE_BYTES)
-
-
-@_jit
-def accumulate(pairs, width, right, n_right, groups, left, totals):  # type: ignore[no-untyped-def]
-    """totals (float32 16 x 16 tiles [width / 16, n_right]) += activations times right operands, over all samples.
-
-    ``left``: scratch of 2 * groups tiles. Turns as in :func:`layer`: 16 rows by 32 columns each.
-    """
-    n_k, before, two_before, odd = deep(width), totals, False, False
-    for i in range(width // LANES):
-        a = left + (i % 2) * groups * TILE_BYTES
-        for g in range(groups):
-            first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
-            features_by_samples(a + g * TILE_BYTES, first, first + n_k * TILE_BYTES)
-        for j in range(0, n_right, 2):
-            at, b, two = totals + (i * n_right + j) * TILE_BYTES, right + j * TILE_BYTES, j + 1 < n_right
-            if odd:
-                tile_load(2, at, 64)
-                if two:
-                    tile_load(3, at + TILE_BYTES, 64)
-            else:
-                tile_load(0, at, 64)
-                if two:
-                    tile_load(1, at + TILE_BYTES, 64)
-            for g in range(groups):
-                _accumulate(odd, two, a + g * TILE_BYTES, b + g * n_right * TILE_BYTES)
-            if i + j > 0:
-                _put_totals(not odd, two_before, before)
-            before, two_before, odd = at, two, not odd
-    _put_totals(not odd, two_before, before)
-
-
-@_jit
-def _accumulate(odd, two, left, right):  # type: ignore[no-untyped-def]
-    """Tiles 0 and 1, or 2 and 3 in odd turns, += one left operand times one or two right ones."""
-    tile_load(6, right, 64)
-    if two:
-        tile_load(7, right + TILE_BYTES, 64)
-    if odd:
-        tile_load(5, left, 64)
-        tile_dot(2, 5, 6)
-        if two:
-            tile_dot(3, 5, 7)
-    else:
-        tile_load(4, left, 64)
-        tile_dot(0, 4, 6)
-        if two:
-            tile_dot(1, 4, 7)
-
-
-@_jit
-def _put_totals(odd, two, target):  # type: ignore[no-untyped-def]
-    """One or two tiles to memory."""
-    _put_sums(odd, 0, target, ROW)
-    if two:
-        _put_sums(odd, 1, target + TILE_BYTES, ROW)
