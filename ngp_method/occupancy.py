@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from nerfacc.estimators.occ_grid import OccGridEstimator
 from torch import Tensor
@@ -119,7 +120,7 @@ class OccupancyGrid(OccGridEstimator):
         wanted = FIRST_UPDATE if step < FIRST_UPDATE else min(max(step // 16, 1), self.update_interval)
         cells = self.cells_per_lvl * self.levels
         warm = step < 256
-        due = self._since >= wanted and self._credit >= (0.25 if warm else 1.0 / 16.0) * cells
+        due = self._since >= wanted and self._credit >= (0.25 if warm else 0.125) * cells
         if not due:
             return False
         # The whole grid while the field takes shape, then half of it, as instant-ngp.
@@ -136,10 +137,10 @@ class OccupancyGrid(OccGridEstimator):
             part = cells[begin : begin + CHUNK]
             values[begin : begin + CHUNK] = density(self._points_in(part)) * MIN_STEP
         half = 0.5 * self.cells_per_lvl * self.levels
-        seen = self.occs >= 0
-        self.occs.mul_(torch.where(seen, DECAY ** min(2.0, cells.shape[0] / half), 1.0))
-        keep = seen[cells]
-        self.occs.scatter_reduce_(0, cells[keep], values[keep], "amax")
+        decay = DECAY ** min(2.0, cells.shape[0] / half)
+        # Only seen cells are drawn, so that the others stay below zero.
+        self.occs.copy_(torch.where(self.occs < 0, self.occs, self.occs * decay))
+        self.occs.scatter_reduce_(0, cells, values, "amax")
         self.refresh()
 
     def _choose(self, n_cells: int, uniform: float) -> Tensor:
@@ -151,7 +152,7 @@ class OccupancyGrid(OccGridEstimator):
         self._cursor = (self._cursor + count) % total
         chosen = [turn[self.occs[turn] >= 0]]
         if n_cells > count:
-            occupied = torch.nonzero(self.binaries.flatten())[:, 0]
+            occupied = _indices(self.binaries.flatten())
             if occupied.numel():
                 chosen.append(occupied[torch.randint(occupied.numel(), (n_cells - count,), device=device)])
         return torch.cat(chosen)
@@ -173,8 +174,7 @@ class OccupancyGrid(OccGridEstimator):
         bits = values > threshold
         q = self.edge // 4
         for level in range(1, self.levels):
-            finer = torch.nn.functional.max_pool3d(bits[level - 1][None, None].float(), 2)[0, 0] > 0
-            bits[level, q : 3 * q, q : 3 * q, q : 3 * q] |= finer
+            bits[level, q : 3 * q, q : 3 * q, q : 3 * q] |= _halve(bits[level - 1])
         self.binaries.copy_(bits)
 
     @torch.no_grad()
@@ -183,3 +183,17 @@ class OccupancyGrid(OccGridEstimator):
         flat = seen.reshape(-1)
         self.occs.copy_(torch.where(flat, self.occs.clamp(min=0.0), UNSEEN))
         self.binaries.copy_(self.binaries & seen)
+
+
+def _halve(bits: Tensor) -> Tensor:
+    """bool [G, G, G] -> [G / 2, G / 2, G / 2]: whether any of eight neighbours is set."""
+    bits = bits[0::2] | bits[1::2]
+    bits = bits[:, 0::2] | bits[:, 1::2]
+    return bits[:, :, 0::2] | bits[:, :, 1::2]
+
+
+def _indices(bits: Tensor) -> Tensor:
+    """Where a flat bool tensor is set, int64; on a processor numpy finds them several times faster than torch."""
+    if bits.device.type == "cpu":
+        return torch.from_numpy(np.flatnonzero(bits.numpy()))
+    return torch.nonzero(bits)[:, 0]

@@ -202,7 +202,7 @@ def main(data: str, seconds: str, target: str) -> None:
             run.wait_for_server(300)
             with open_browser() as driver:
                 driver.get(run.url)
-                wait_until(lambda: shown_step(driver) > 0, 300, "the first step")
+                wait_until(lambda: run.check() or shown_step(driver) > 0, 300, "the first step")
                 time.sleep(float(seconds))
                 run.check()
                 Image.fromarray(screenshot(driver)).save(target, optimize=True)

@@ -290,7 +290,9 @@ def page(scene: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tupl
         run.wait_for_server(300)
         with browser.open_browser() as driver:
             driver.get(run.url)
-            hide = browser.wait_until(lambda: browser.button(driver, "Hide Train Cams"), 120, "the viewer's panel")
+            hide = browser.wait_until(
+                lambda: run.check() or browser.button(driver, "Hide Train Cams"), 120, "the viewer's panel"
+            )
             hide.click()
             yield driver, run
     finally:
