@@ -38,17 +38,26 @@ def turn_round(pairs, width, groups, target):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _left(pairs, n_k, groups, i, target):  # type: ignore[no-untyped-def]
+    """Activations 16 i to 16 i + 15 -> left operands, one tile a group."""
+    for g in range(groups):
+        first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
+        features_by_samples(target + g * TILE_BYTES, first, first + n_k * TILE_BYTES)
+
+
+@jit
 def accumulate(pairs, width, right, n_right, groups, left, totals):  # type: ignore[no-untyped-def]
     """totals (float32 16 x 16 tiles [width / 16, n_right]) += activations times right operands, over all samples.
 
-    ``left``: scratch of 2 * groups tiles. Turns as in :func:`layer`: 16 rows by 32 columns each.
+    ``left``: scratch of 2 * groups tiles: left operands are made one turn of rows ahead, so that they have reached the cache.
+    Turns as in :func:`.mlp_amx_kernels.layer`: 16 rows by 32 columns each.
     """
     n_k, before, two_before, odd = deep(width), totals, False, False
+    _left(pairs, n_k, groups, 0, left)
     for i in range(width // LANES):
         a = left + (i % 2) * groups * TILE_BYTES
-        for g in range(groups):
-            first = pairs + 2 * g * n_k * TILE_BYTES + i * 8 * ROW
-            features_by_samples(a + g * TILE_BYTES, first, first + n_k * TILE_BYTES)
+        if i + 1 < width // LANES:
+            _left(pairs, n_k, groups, i + 1, left + ((i + 1) % 2) * groups * TILE_BYTES)
         for j in range(0, n_right, 2):
             at, b, two = totals + (i * n_right + j) * TILE_BYTES, right + j * TILE_BYTES, j + 1 < n_right
             if odd:

@@ -79,11 +79,14 @@ class TilePerceptron(torch.autograd.Function):
         (x,) = ctx.saved_tensors
         upstream = buffers.gradient_to_rows(grad_outputs[0])
         wanted = any(ctx.needs_input_grad[3:])
-        dx = torch.empty(ctx.layout.padded_input, x.shape[1]) if wanted else None
+        # A lone part in pairs gets its gradient in pairs, as its encoding takes it.
+        paired = len(ctx.shapes) == 1 and len(ctx.shapes[0]) == 3 and 2 * ctx.shapes[0][0] == ctx.layout.padded_input
+        rows, dtype = (ctx.layout.padded_input // 2, torch.int32) if paired else (ctx.layout.padded_input, torch.float32)
+        dx = torch.empty(rows, x.shape[1], dtype=dtype) if wanted else None
         # Chunks of one size whatever the number of threads: sums over chunks then do not depend on it.
         ranges = [(begin, min(begin + CHUNK, x.shape[1])) for begin in range(0, x.shape[1], CHUNK)]
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
-        source, d_out, d_x = buffers.words(x), upstream.numpy(), None if dx is None else dx.numpy()
+        source, d_out, d_x = buffers.words(x), upstream.numpy(), None if dx is None else (buffers.words(dx) if paired else dx.numpy())
         pool.run(lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
         return torch.from_numpy(partial.sum(0)), None, None, *_split(ctx, dx)
 
@@ -96,6 +99,8 @@ def _split(ctx: Any, dx: Tensor | None) -> list[Tensor | None]:
         width = 2 * shape[0] if len(shape) == 3 else shape[1]
         if dx is None or not wanted:
             found.append(None)
+        elif dx.dtype == torch.int32:
+            found.append(buffers.pairs_to_tensor(dx, ctx.n))
         elif len(shape) == 2:
             found.append(buffers.rows_to_tensor(dx[row : row + width], ctx.n))
         else:
