@@ -81,8 +81,8 @@ class TilePerceptron(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[3:])
         # A lone part in pairs gets its gradient in pairs, as its encoding takes it.
         paired = len(ctx.shapes) == 1 and len(ctx.shapes[0]) == 3 and 2 * ctx.shapes[0][0] == ctx.layout.padded_input
-        rows, dtype = (ctx.layout.padded_input // 2, torch.int32) if paired else (ctx.layout.padded_input, torch.float32)
-        dx = torch.empty(rows, x.shape[1], dtype=dtype) if wanted else None
+        rows = ctx.layout.padded_input // 2 if paired else ctx.layout.padded_input
+        dx = torch.empty(rows, x.shape[1], dtype=torch.int32 if paired else torch.float32) if wanted else None
         # Chunks of one size whatever the number of threads: sums over chunks then do not depend on it.
         ranges = [(begin, min(begin + CHUNK, x.shape[1])) for begin in range(0, x.shape[1], CHUNK)]
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
