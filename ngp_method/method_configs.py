@@ -6,7 +6,7 @@ import torch
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from .model import InstantHashModelConfig
+from .model_config import InstantHashModelConfig
 from .optimizers import NgpAdamConfig
 from .pipeline import InstantHashPipelineConfig
 from .schedulers import AnnealConfig, StepDecayConfig

@@ -10,7 +10,8 @@ from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from .data.manager import InstantHashDataManager, InstantHashDataManagerConfig
-from .model import InstantHashModel, InstantHashModelConfig
+from .model import InstantHashModel
+from .model_config import InstantHashModelConfig
 
 FIRST_SAMPLES_PER_RAY = 256
 """Samples expected of a ray while the occupancy grid is still full."""

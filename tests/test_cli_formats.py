@@ -16,9 +16,9 @@ from ngp_method import checkpoints
 pytest_plugins = ["cli_fixtures"]
 
 FORMATS: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "ngp": (lambda folder: scenes.write_ngp(folder, aabb_scale=4), "data: instant-ngp (aabb_scale"),
-    "nerfstudio": (scenes.write_nerfstudio, "data: nerfstudio ("),
-    "colmap": (scenes.write_colmap, "data: colmap (sparse/0"),
+    "ngp": (lambda folder: scenes.write_ngp(folder, count=24, aabb_scale=4), "data: instant-ngp (transforms.json has aabb_scale"),
+    "nerfstudio": (scenes.write_nerfstudio, "data: nerfstudio (transforms.json has camera_model"),
+    "colmap": (scenes.write_colmap, "data: colmap (it has sparse/0"),
 }
 """How a scene is written, and the line that says what it was taken for; Blender's is the run all other tests share."""
 
@@ -98,10 +98,11 @@ def broken(folder: Path) -> Path:
     return folder
 
 
-def gap(folder: Path) -> Path:
-    """A Blender scene one of whose pictures is not there."""
+def torn(folder: Path) -> Path:
+    """A Blender scene one of whose pictures ends in the middle."""
     data = scenes.write_blender(folder, train=3, val=0, test=1, size=(16, 16))
-    (data / "train" / "r_1.png").unlink()
+    picture = data / "train" / "r_1.png"
+    picture.write_bytes(picture.read_bytes()[:200])
     return data
 
 
@@ -115,8 +116,8 @@ def single(folder: Path) -> Path:
     [
         (gone, "gone does not exist; give the folder of a scene with --data DIR.", True),
         (broken, "transforms.json", True),
-        (gap, "r_1.png is listed and not there", True),
-        (single, "image to train on; a radiance field needs views", False),
+        (torn, "r_1.png", True),
+        (single, "has one image only; a radiance field needs views from at least two places.", False),
     ],
 )
 def test_bad_input_gets_a_sentence_and_writes_nothing(

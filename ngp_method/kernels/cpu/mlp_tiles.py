@@ -86,7 +86,9 @@ class TilePerceptron(torch.autograd.Function):
         # Chunks of one size whatever the number of threads: sums over chunks then do not depend on it.
         ranges = [(begin, min(begin + CHUNK, x.shape[1])) for begin in range(0, x.shape[1], CHUNK)]
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
-        source, d_out, d_x = buffers.words(x), upstream.numpy(), None if dx is None else (buffers.words(dx) if paired else dx.numpy())
+        source, d_out, d_x = buffers.words(x), upstream.numpy(), None
+        if dx is not None:
+            d_x = buffers.words(dx) if paired else dx.numpy()
         pool.run(lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
         return torch.from_numpy(partial.sum(0)), None, None, *_split(ctx, dx)
 

@@ -1,0 +1,77 @@
+"""Settings of the model, each with its meaning, as ``ns-train instant-hash --help`` prints them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Optional
+
+from nerfstudio.models.base_model import ModelConfig
+
+
+def _model() -> type:
+    from .model import InstantHashModel  # which needs this module
+
+    return InstantHashModel
+
+
+@dataclass
+class InstantHashModelConfig(ModelConfig):
+    """Instant-NGP's radiance field."""
+
+    _target: type = field(default_factory=_model)
+    """target class to instantiate"""
+    enable_collider: bool = False
+    """Not used: near and far follow from the scene box."""
+    eval_num_rays_per_chunk: int = 1 << 14
+    """Rays rendered at a time in evaluation and in the viewer."""
+    kernels: Literal["auto", "cpu", "cpu-float32", "reference"] = "auto"
+    """Who computes: auto chooses by device and says so; cpu is numba, cpu-float32 the same without bfloat16, reference is
+    plain torch (slow). A kernel set that is named works or stops with an error."""
+    encoding: Literal["hash", "dense", "frequency", "none"] = "hash"
+    """Encoding of positions (the paper's figure 2): multiresolution hash grid, dense multiresolution grid up to 128^3,
+    sines and cosines, or the bare coordinates."""
+    n_levels: int = 16
+    """Levels of the grid (L)."""
+    n_features_per_level: int = 2
+    """Features per grid entry (F): 1 (reference kernels only), 2, 4 or 8."""
+    log2_hashmap_size: int = 19
+    """Log2 of the most entries of a level (T)."""
+    base_resolution: int = 16
+    """Resolution of the coarsest level (N_min)."""
+    finest_resolution: Optional[int] = None
+    """Resolution of the finest level (N_max) over the whole box; default 2048 * aabb_scale."""
+    n_frequencies: int = 12
+    """Octaves of the frequency encoding."""
+    n_neurons: int = 64
+    """Width of both MLPs."""
+    n_hidden_layers: int = 1
+    """Hidden layers of the density MLP."""
+    n_hidden_layers_color: int = 2
+    """Hidden layers of the colour MLP."""
+    loss: Literal["huber", "mse"] = "huber"
+    """Loss on colours: huber is instant-ngp's."""
+    background_color: Literal["random", "white", "black"] = "random"
+    """Background while training; random per ray makes alpha count and leaves no haze."""
+    eval_background_color: Literal["white", "black"] = "white"
+    """Background of rendered pictures and, where pictures have alpha, of the ground truth they are measured against."""
+    near_plane: Optional[float] = None
+    """Distance before which nothing is sampled, world units; default: what the data calls for."""
+    step_scale: Optional[float] = None
+    """Finest step as a multiple of instant-ngp's; default: as fine as the training images resolve (at most 3 times)."""
+    sample_budget: Optional[int] = None
+    """Samples per training step that the number of rays is adapted to; default 2^18 on a GPU, 2^16 on a processor."""
+    max_rays: int = 1 << 18
+    """Most rays of a training step."""
+    grid_resolution: int = 128
+    """Cells along an edge of each cascade of the occupancy grid."""
+    grid_update_share: float = 0.15
+    """Cells of the occupancy grid evaluated per sample marched: what keeps its updates cheap."""
+    mark_unseen: bool = True
+    """Keep cells empty that no training camera sees."""
+    average_decay: float = 0.95
+    """Decay, per step, of the running average of the weights that is rendered; 0 renders the weights themselves."""
+    average_interval: int = 4
+    """Steps between two updates of the average (with decay^interval): each is a pass over the whole table."""
+    lpips_weights: Optional[Path] = None
+    """AlexNet and LPIPS weights (.npz) for the LPIPS metric; default: $LPIPS_WEIGHTS or torch's cache, else left out."""
