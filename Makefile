@@ -8,8 +8,8 @@ VENV ?= .venv
 EDITABLE ?= -e
 BIN := $(VENV)/bin
 
-# Seconds of training in the demo; the whole of it, with the installation, takes about ten minutes on two cores.
-DEMO_SECONDS ?= 120
+# Seconds of training in the demo; the whole of it, with the installation, takes six to ten minutes on two cores.
+DEMO_SECONDS ?= 150
 DEMO_OUT ?= outputs
 STAMP := $(shell date +%Y-%m-%d_%H%M%S)
 DEMO_RUN := $(DEMO_OUT)/demo/instant-hash/$(STAMP)

@@ -96,7 +96,10 @@ class InstantHashModel(Model):
         for part in zip(*(x.split(chunk) for x in (o, d, t_min, t_max))):
             with self.viewer_comfort.undisturbed(part[0].shape[0]):
                 parts.append(self._eval_outputs(*part))
-        return {name: torch.cat([part[name] for part in parts]).view(*shape, -1) for name in parts[0]}
+        # The last size is spelled out: of no rays, -1 could be anything.
+        return {
+            name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
+        }
 
     def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
         """Where each ray may be sampled: the scene box, cut by the near plane or by the bundle's own near and far (crop)."""
@@ -132,8 +135,8 @@ class InstantHashModel(Model):
             self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals()
         )
         opacities = found.opacities[:, None]
-        # Distances of rays that met next to nothing are zero rather than noise.
-        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, self.geometry)
+        # Rays that met next to nothing have a depth behind everything rather than noise.
+        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, t_min, t_max, self.geometry)
         outputs = {
             "rgb": blend(found.rgbs, found.opacities, self.background().to(o)).clamp(0.0, 1.0),
             "accumulation": opacities,
@@ -223,9 +226,7 @@ class InstantHashModel(Model):
             "networks": [network.density_params, network.color_params],
         }
 
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
+    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         """After each step: the occupancy grid, and the running average of the weights."""
         after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)
         return [*self.viewer_comfort.callbacks(), after]

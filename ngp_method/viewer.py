@@ -225,13 +225,15 @@ class ViewerComfort(ViewerControl):
         finally:
             sys.settrace(trace)
 
-    def depth_of_nothing(self, rays_o: Tensor, geometry: SceneGeometry) -> Tensor:
-        """Depth [R, 1], world units, of rays that meet nothing: zero, but in the viewer behind the cameras opposite.
+    def depth_of_nothing(self, rays_o: Tensor, t_min: Tensor, t_max: Tensor, geometry: SceneGeometry) -> Tensor:
+        """Depth [R, 1], world units, of rays that meet nothing: where they leave the box (0 if they miss it).
 
-        The viewer hides by depth what lies behind the picture; at zero, it would hide all the training cameras.
+        nerfstudio's TSDF export takes from it that space is free, and its search for the nearest camera that nothing is
+        in between; zero would leave walls of unseen space around every object. In the viewer it is behind the cameras
+        opposite: that hides by depth what lies behind the picture, and would hide those cameras.
         """
         if not self._in_viewer():
-            return torch.zeros_like(rays_o[:, :1])
+            return torch.where(t_max > t_min, t_max, 0.0)[:, None]
         center = torch.tensor(geometry.center).to(rays_o)
         return 2.0 * (rays_o - center).norm(dim=-1, keepdim=True) + geometry.box_size
 

@@ -1,8 +1,9 @@
 """Runs the real commands (``ns-train``, ``ns-eval``, ...) in processes of their own: no GPU, no network, one small run.
 
-The fixtures are in ``cli_fixtures.py``; a module of tests asks for them with ``pytest_plugins = ["cli_fixtures"]``. ``run`` starts the installed command itself.
-``Forks.run`` calls the same entry point, with the same arguments, in a fork of a process that has imported nerfstudio
-once: the same code without the 5 to 10 seconds of imports, for the variants of a command of which one was run for real.
+The fixtures are in ``cli_fixtures.py``; a module of tests asks for them with ``pytest_plugins = ["cli_fixtures"]``.
+``run`` starts the installed command itself. ``Forks.run`` calls the same entry point, with the same arguments, in a fork
+of a process that has imported nerfstudio once: the same code without the 5 to 10 seconds of imports, for the variants of
+a command of which one was run for real.
 """
 
 from __future__ import annotations

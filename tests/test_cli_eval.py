@@ -79,9 +79,7 @@ def test_the_metrics_are_those_that_are_asked_for(evaluated: dict[str, float], w
     assert {f"eval_img_{i:04d}.png" for i in VIEWS} <= pictures
 
 
-def test_psnr_and_ssim_are_those_of_the_rendered_pictures(
-    evaluated: dict[str, float], rendered: Path, blender: Path
-) -> None:
+def test_psnr_and_ssim_are_those_of_the_rendered_pictures(evaluated: dict[str, float], rendered: Path, blender: Path) -> None:
     pairs = [(raw(rendered, "rgb", i), over_white(truth(blender, i))) for i in VIEWS]
     # the mean of the views' own figures; the same field rendered twice differs by nothing but float32's last bits
     assert np.mean([psnr(*pair) for pair in pairs]) == pytest.approx(evaluated["psnr"], abs=1e-3)

@@ -72,9 +72,7 @@ def test_spiral_makes_a_film(trained: Run, workspace: Path) -> None:
     assert all(frame[SIZE // 2 - 4 : SIZE // 2 + 4, SIZE // 2 - 4 : SIZE // 2 + 4].mean() < 200 for frame in frames)
 
 
-def test_nearest_training_picture_beside_the_film(
-    trained: Run, workspace: Path, forks: Forks, blender: Path
-) -> None:
+def test_nearest_training_picture_beside_the_film(trained: Run, workspace: Path, forks: Forks, blender: Path) -> None:
     out = workspace / "films" / "nearest.mp4"
     forks.run(
         "ns-render", "interpolate", "--load-config", trained.config, "--output-path", out, "--pose-source", "train",

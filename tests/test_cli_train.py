@@ -20,7 +20,7 @@ pytest_plugins = ["cli_fixtures"]
 
 def test_a_run_says_what_it_does(trained: Run) -> None:
     words = trained.done.words
-    assert "data: blender (transforms_train.json" in words
+    assert "data: blender (it has transforms_train.json)" in words
     assert "instant-hash kernels: cpu (auto" in words
     assert "instant-hash scene: box 3 world units wide" in words
     assert "Training Finished" in words
@@ -67,9 +67,10 @@ def test_a_run_goes_on_from_its_folder(workspace: Path, blender: Path, trained: 
     assert os.listdir(again.models) == [f"step-{STEPS + 19:09d}.ckpt"]
     before, after = (checkpoints.read(next(r.models.iterdir())) for r in (trained, again))
     assert after["training_seconds"] > before["training_seconds"]
-    moments = before["optimizers"]["encoding"]["state"][0]["steps"], after["optimizers"]["encoding"]["state"][0]["steps"]
-    assert int(moments[1].max()) > int(moments[0].max())  # Adam's step counts go on too
-    assert not torch.equal(before["pipeline"]["_model.field.network.color_params"], after["pipeline"]["_model.field.network.color_params"])
+    counts = [int(state["optimizers"]["encoding"]["state"][0]["steps"].max()) for state in (before, after)]
+    assert counts[1] > counts[0]  # Adam's step counts go on too
+    weights = [state["pipeline"]["_model.field.network.color_params"] for state in (before, after)]
+    assert not torch.equal(*weights)
 
 
 def test_a_run_goes_on_from_one_file(workspace: Path, blender: Path, trained: Run, forks: Forks) -> None:
