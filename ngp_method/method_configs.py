@@ -38,9 +38,9 @@ def gpu_config() -> InstantHashTrainerConfig:
 def cpu_config() -> InstantHashTrainerConfig:
     """Settings for minutes on a processor, where a run has hundreds to thousands of steps instead of 30,000.
 
-    Measured on lego at 200x200 (benchmarks/README.md): a table of 2^17 entries a level fits a core's second-level cache and
-    is worth 1 dB at 30 s over 2^19; three times the table's learning rate and half the matrices' are worth 3 dB there, and
-    steps no finer than the images resolve another 1 dB. The rate falls to 3 % over the last 70 % of the run or of its seconds.
+    Chosen with ``benchmarks/cpu.py lego --seconds 30 --set ...``: a table of 2^17 entries a level fits a core's second-level
+    cache; three times the table's learning rate and half the matrices' get there in fewer steps; steps are no finer than the
+    images resolve. The rate falls to 3 % over the last 70 % of the run or of its seconds.
     """
     config = gpu_config()
     config.max_num_iterations = 8_000

@@ -19,7 +19,7 @@ MARGIN = 0.02
 
 
 PIXEL_SHARE = 2.0 / 3.0
-"""Finest step as a share of a pixel's width; measured on lego at 200x200: half as fine costs 0.1 dB, twice costs time."""
+"""Finest step as a share of a pixel's width (``benchmarks/cpu.py lego --set pipeline.model.step_scale=...``)."""
 
 MAX_STEP_SCALE = 3.0
 """Coarsest finest step, in instant-ngp's: a cell of the occupancy grid (4.6 of them) must not be stepped over."""
