@@ -39,9 +39,7 @@ class Encoding(nn.Module):
         """The parameters, flat, or None."""
         return None
 
-    def encode(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """Features of positions.
 
         Args:
@@ -66,9 +64,7 @@ class GridEncoding(Encoding):
         """The entries of all levels."""
         return self.params
 
-    def encode(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         assert table is not None
         return kernels.hash_encode(positions, table, self.layout, features)
@@ -82,9 +78,7 @@ class FrequencyEncoding(Encoding):
         self.n_frequencies = n_frequencies
         self.n_output_dims = 6 * n_frequencies
 
-    def encode(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         bands = math.pi * 2.0 ** torch.arange(self.n_frequencies, device=positions.device, dtype=positions.dtype)
         angles = (positions[:, :, None] * bands).flatten(1)
@@ -96,9 +90,7 @@ class IdentityEncoding(Encoding):
 
     n_output_dims = 3
 
-    def encode(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None
-    ) -> Tensor:
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         return positions * 2.0 - 1.0
 

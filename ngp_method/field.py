@@ -77,15 +77,11 @@ class InstantHashField(Field):
         sigmas, raw = self.network.density(self.network.encode(unit, weights), weights)
         return (sigmas / self.geometry.unit_size).view(*shape, 1), raw.reshape(*shape, -1)
 
-    def get_outputs(
-        self, ray_samples: RaySamples, density_embedding: Tensor | None = None
-    ) -> dict[FieldHeadNames, Tensor]:
+    def get_outputs(self, ray_samples: RaySamples, density_embedding: Tensor | None = None) -> dict[FieldHeadNames, Tensor]:
         """nerfstudio's interface: colours [..., 3]."""
         assert density_embedding is not None
         shape = density_embedding.shape[:-1]
         directions = ray_samples.frustums.directions.reshape(-1, 3)
         harmonics = self.kernels.sh_encode(torch.nn.functional.normalize(directions, dim=-1))
-        rgbs = self.network.color(
-            density_embedding.reshape(-1, density_embedding.shape[-1]), harmonics, self.network.weights()
-        )
+        rgbs = self.network.color(density_embedding.reshape(-1, density_embedding.shape[-1]), harmonics, self.network.weights())
         return {FieldHeadNames.RGB: rgbs.view(*shape, 3)}

@@ -46,9 +46,7 @@ class PackedSamples:
             index: [M] int64, increasing positions of the samples to keep.
             counts: [R] number of kept samples per ray (any integer type).
         """
-        return PackedSamples(
-            self.t_starts[index], self.t_ends[index], self.ray_indices[index], packed_info_from_counts(counts)
-        )
+        return PackedSamples(self.t_starts[index], self.t_ends[index], self.ray_indices[index], packed_info_from_counts(counts))
 
 
 def packed_info_from_counts(counts: Tensor) -> Tensor:

@@ -129,6 +129,4 @@ def two_thread_results(name: str, results: Callable[[Kernels], Iterator[Tensor]]
     for number, values in enumerate(zip(*found)):
         for other, what in ((values[1], "two threads"), (values[2], "two threads, again")):
             unequal = int((other != values[0]).sum())
-            assert not unequal, (
-                f"result {number}: {unequal} of {other.numel()} numbers differ between one thread and {what}"
-            )
+            assert not unequal, f"result {number}: {unequal} of {other.numel()} numbers differ between one thread and {what}"

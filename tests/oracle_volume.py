@@ -51,9 +51,7 @@ def step_size(t: np.ndarray, scene: Scene) -> np.ndarray:
     return np.minimum(np.maximum(t * kind(scene.cone), finest), coarsest)
 
 
-def step_sequence(
-    t_min: np.ndarray, t_max: np.ndarray, jitter: np.ndarray, scene: Scene
-) -> tuple[np.ndarray, np.ndarray]:
+def step_sequence(t_min: np.ndarray, t_max: np.ndarray, jitter: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Begins and lengths of all steps, [S, R] each: they do not depend on what is occupied."""
     t = t_min + jitter * step_size(t_min, scene)
     begins, lengths = [], []
@@ -66,9 +64,7 @@ def step_sequence(
     return (np.stack(begins), np.stack(lengths)) if begins else (empty, empty)
 
 
-def cascade(
-    points: np.ndarray, still: np.ndarray, dt: np.ndarray, scene: Scene, grid: int
-) -> tuple[np.ndarray, np.ndarray]:
+def cascade(points: np.ndarray, still: np.ndarray, dt: np.ndarray, scene: Scene, grid: int) -> tuple[np.ndarray, np.ndarray]:
     """Cascade of a step by counting, and how near the choice is to another one (arguments as for :func:`look_up`).
 
     The least cascade whose cube holds the point (its half-edge 2^(k-1) unit cubes exceeds every coordinate) and whose

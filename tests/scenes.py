@@ -192,9 +192,7 @@ def write_ngp(
     return folder
 
 
-def write_nerfstudio(
-    folder: Path, count: int = 16, size: tuple[int, int] = (48, 40), room: bool = True, **keys: Any
-) -> Path:
+def write_nerfstudio(folder: Path, count: int = 16, size: tuple[int, int] = (48, 40), room: bool = True, **keys: Any) -> Path:
     """nerfstudio's ``transforms.json``, as ns-process-data writes it; further ``keys`` go to its top level."""
     lens = intrinsics(size)
     poses = orbit(count)
@@ -285,7 +283,5 @@ def _colmap_binary(
         body.append(struct.pack("<i7di", i, *q, *t, 1) + name.encode() + b"\0" + struct.pack("<Q", 0))
     (target / "images.bin").write_bytes(b"".join(body))
     body = [struct.pack("<Q", len(xyz))]
-    body += [
-        struct.pack("<Q3d3BdQ4i", i, *p, 128, 128, 128, 0.5, 2, 1, 0, 2, 0) for i, p in enumerate(xyz.tolist(), start=1)
-    ]
+    body += [struct.pack("<Q3d3BdQ4i", i, *p, 128, 128, 128, 0.5, 2, 1, 0, 2, 0) for i, p in enumerate(xyz.tolist(), start=1)]
     (target / "points3D.bin").write_bytes(b"".join(body))

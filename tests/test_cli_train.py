@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
 import time
 from pathlib import Path
 
+import pytest
 import torch
 import yaml
 from cli import SMALL, STEPS, Background, Forks, Run, free_port, train
@@ -57,6 +59,25 @@ def test_the_viewer_runs_along_and_ends(workspace: Path, blender: Path) -> None:
     assert os.listdir(shown.models) == ["step-000000029.ckpt"]
     assert "viewer" in shown.done.words
     assert "Traceback" not in shown.done.words
+
+
+def test_evaluation_on_the_way(workspace: Path, blender: Path, forks: Forks) -> None:
+    """Pictures at half size are evaluated while training goes on; what the log says is what ns-eval says."""
+    flags = ("--steps-per-eval-batch=20", "--steps-per-eval-image=20", "--steps-per-eval-all-images=59",
+             "--pipeline.datamanager.camera-res-scale-factor=0.5")  # fmt: skip
+    watched = train(forks, blender, workspace / "watched", *SMALL, *flags, "--vis=tensorboard", "--max-num-iterations=60")
+    assert "Traceback" not in watched.done.check().words
+    log = EventAccumulator(str(watched.base))
+    log.Reload()
+    tags = log.Tags()
+    scalars = {tag: [point.value for point in log.Scalars(tag)] for tag in tags["scalars"]}
+    losses = next(values for tag, values in scalars.items() if tag.startswith("Eval Loss"))
+    assert losses[-1] < losses[0]
+    assert {"Eval Images/img", "Eval Images/depth"} <= set(tags["images"])
+    on_the_way = next(v for tag, v in scalars.items() if "psnr" in tag and "all" in tag.lower())[-1]
+    out = workspace / "watched.json"
+    forks.run("ns-eval", "--load-config", watched.config, "--output-path", out, cwd=workspace).check()
+    assert json.loads(out.read_text())["results"]["psnr"] == pytest.approx(on_the_way, abs=0.5)
 
 
 def test_a_run_goes_on_from_its_folder(workspace: Path, blender: Path, trained: Run) -> None:

@@ -244,9 +244,7 @@ def _square(transform: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("writer", [scenes.write_ngp, scenes.write_nerfstudio, scenes.write_colmap])
-def test_missing_frames_are_left_out_with_one_line(
-    tmp_path: Path, writer: Any, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_missing_frames_are_left_out_with_one_line(tmp_path: Path, writer: Any, capsys: pytest.CaptureFixture[str]) -> None:
     writer(tmp_path, count=10)
     for name in ("0003.png", "0007.png"):
         (tmp_path / "images" / name).unlink()

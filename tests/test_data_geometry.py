@@ -105,9 +105,7 @@ def test_points_say_how_far_the_scene_reaches() -> None:
     stray = scenes.surface_points(900, True)
     stray[:9] *= 1000.0  # one in a hundred far out changes nothing
     assert geometry_from_sight(dataclasses.replace(seen, points=torch.from_numpy(stray))).aabb_scale == wide.aabb_scale
-    far = geometry_from_sight(
-        dataclasses.replace(seen, points=torch.from_numpy(50.0 * scenes.surface_points(900, True)))
-    )
+    far = geometry_from_sight(dataclasses.replace(seen, points=torch.from_numpy(50.0 * scenes.surface_points(900, True))))
     assert far.aabb_scale == 16
 
 
@@ -137,9 +135,7 @@ def test_transparent_nerfstudio_scene_is_an_object(tmp_path: Path) -> None:
     assert room.metadata["geometry"].aabb_scale == 16
     # every sphere lies in the one unit cube
     for center, radius, _ in scenes.SPHERES:
-        world = cut.dataparser_scale * (
-            cut.dataparser_transform[:, :3] @ torch.tensor(center) + cut.dataparser_transform[:, 3]
-        )
+        world = cut.dataparser_scale * (cut.dataparser_transform[:, :3] @ torch.tensor(center) + cut.dataparser_transform[:, 3])
         low, high = cut.metadata["geometry"].aabb
         assert bool((world - radius * cut.dataparser_scale > low).all())
         assert bool((world + radius * cut.dataparser_scale < high).all())

@@ -23,9 +23,7 @@ from ngp_method.data.messages import DataError
 from ngp_method.scene import SceneGeometry
 
 
-def manager(
-    folder: Path, parser: Any = None, seed: int = 0, test_mode: Any = "val", **options: Any
-) -> InstantHashDataManager:
+def manager(folder: Path, parser: Any = None, seed: int = 0, test_mode: Any = "val", **options: Any) -> InstantHashDataManager:
     torch.manual_seed(seed)
     config = InstantHashDataManagerConfig(data=folder, dataparser=parser or AutoDataParserConfig(), **options)
     made = config.setup(device="cpu", test_mode=test_mode)
@@ -146,9 +144,7 @@ def test_number_of_rays_is_set_for_training_alone(tmp_path: Path) -> None:
     assert len(data.next_train(0)[0]) == 50
 
 
-@pytest.mark.parametrize(
-    "options", [{"camera_res_scale_factor": 0.5}, {"parser": AutoDataParserConfig(downscale_factor=2)}]
-)
+@pytest.mark.parametrize("options", [{"camera_res_scale_factor": 0.5}, {"parser": AutoDataParserConfig(downscale_factor=2)}])
 def test_smaller_images(tmp_path: Path, options: dict[str, Any]) -> None:
     data = manager(scenes.write_blender(tmp_path, train=3), **options)
     assert data.train_batches.pixels is not None

@@ -15,9 +15,7 @@ from ngp_method.data.rays import CachedRayGenerator
 POSES = torch.from_numpy(scenes.orbit(5)[:, :3]).float()
 
 
-def cameras(
-    distortion: Tensor | None = None, kind: CameraType = CameraType.PERSPECTIVE, sizes: bool = False
-) -> Cameras:
+def cameras(distortion: Tensor | None = None, kind: CameraType = CameraType.PERSPECTIVE, sizes: bool = False) -> Cameras:
     """Five cameras; with ``sizes``, of three different intrinsics and sizes."""
     step = torch.tensor([0, 1, 0, 2, 1]) if sizes else torch.zeros(5, dtype=torch.int64)
     return Cameras(
@@ -70,9 +68,7 @@ def test_rays_are_nerfstudios(cams: Cameras, way: str) -> None:
     # float32: unit vectors differ by their last bit or two; 1e-6 is about eight of them
     torch.testing.assert_close(ours.origins, theirs.origins, rtol=0, atol=1e-6)
     torch.testing.assert_close(ours.directions, theirs.directions, rtol=0, atol=1e-6)
-    torch.testing.assert_close(
-        ours.metadata["directions_norm"], theirs.metadata["directions_norm"], rtol=1e-6, atol=1e-6
-    )
+    torch.testing.assert_close(ours.metadata["directions_norm"], theirs.metadata["directions_norm"], rtol=1e-6, atol=1e-6)
     assert ours.pixel_area is not None
     # an area is a product of differences of unit vectors 0.02 apart: their last bits are 1e-5 of it
     torch.testing.assert_close(ours.pixel_area, theirs.pixel_area, rtol=1e-4, atol=1e-6)

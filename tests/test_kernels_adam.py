@@ -29,9 +29,7 @@ SIZES = (0, 16, 1008, 40_000)
 
 
 def _state(n: int, dtype: torch.dtype, steps: int = 0) -> AdamState:
-    return AdamState(
-        torch.zeros(n, dtype=dtype), torch.zeros(n, dtype=dtype), torch.full((n,), steps, dtype=torch.int16)
-    )
+    return AdamState(torch.zeros(n, dtype=dtype), torch.zeros(n, dtype=dtype), torch.full((n,), steps, dtype=torch.int16))
 
 
 def _gradients(n: int, count: int, share: float) -> list[Tensor]:

@@ -113,9 +113,7 @@ def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, fines
     spread = _encode(REFERENCE, x.double(), torch.zeros_like(table).double(), layout, c.double().abs())
     touched = _gathered(x, c, layout)
     per_entry = np.repeat(moved.reshape(levels, features)[:, 0], [v.entries * features for v in layout.levels])
-    assert_near(
-        got.table, truth.table, per_entry * touched + tol.GRADIENT_TERMS * array(spread.table), "table gradient"
-    )
+    assert_near(got.table, truth.table, per_entry * touched + tol.GRADIENT_TERMS * array(spread.table), "table gradient")
     slope = 4 * (np.abs(array(c)) * moved * np.repeat(scales, features)).sum(-1, keepdims=True)
     assert_near(got.positions[clear], truth.positions[clear], slope[clear], "position gradient")
 

@@ -122,9 +122,7 @@ def test_any_output_alone_can_be_differentiated(kernel_set: str, only: str) -> N
     results = []
     for kernels, dtype in ((kernels_of(kernel_set), torch.float32), (REFERENCE, torch.float64)):
         s, rgb = sigmas.to(dtype, copy=True).requires_grad_(), rgbs.to(dtype, copy=True).requires_grad_()
-        getattr(
-            kernels.composite(s, rgb, samples if dtype == torch.float32 else _double(samples)), only
-        ).sum().backward()
+        getattr(kernels.composite(s, rgb, samples if dtype == torch.float32 else _double(samples)), only).sum().backward()
         results.append((s.grad, torch.zeros_like(rgb) if rgb.grad is None else rgb.grad))
     reach = 1.0 + float(samples.t_ends.max())
     for what, got, exact in zip(("density gradient", "colour gradient"), *results):
@@ -201,9 +199,7 @@ def test_visible_counts(kernel_set: str, n: int, threshold: float) -> None:
     assert got.dtype == torch.int32
     # Rounding may move the count where the transmittance is just the threshold: between these two it must lie.
     slack = 1 + 64 * tol.ROUNDOFF32 * (1 - np.log(threshold))
-    low, high = (
-        REFERENCE.visible_counts(sigmas.double(), _double(samples), t) for t in (threshold * slack, threshold / slack)
-    )
+    low, high = (REFERENCE.visible_counts(sigmas.double(), _double(samples), t) for t in (threshold * slack, threshold / slack))
     assert ((got >= low) & (got <= high)).all()
     assert (low != high).float().mean() < 0.02, "hardly a ray is in doubt"
 

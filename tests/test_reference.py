@@ -56,9 +56,7 @@ def _check_hash_encode(layout: HashGridLayout, x: Tensor, dtype: torch.dtype, re
     rng = generator(layout.n_params)
     table = (2 * torch.rand(layout.n_params, generator=rng) - 1).to(dtype)
     cotangent = torch.randn(x.shape[0], layout.n_output_dims, generator=rng).to(dtype)
-    levels = oracle.grid_levels(
-        layout.n_levels, layout.log2_hashmap_size, layout.base_resolution, layout.finest_resolution
-    )
+    levels = oracle.grid_levels(layout.n_levels, layout.log2_hashmap_size, layout.base_resolution, layout.finest_resolution)
     entries = array(table).reshape(-1, layout.n_features_per_level)
     table.requires_grad_()
     positions = x.to(dtype).requires_grad_()
@@ -102,9 +100,7 @@ def test_spherical_harmonics(kernel_set: str, dtype: torch.dtype) -> None:
 
 
 @DTYPES
-@pytest.mark.parametrize(
-    ("n_in", "n_out", "width", "hidden"), [(32, 16, 64, 1), (32, 3, 64, 2), (20, 5, 16, 3), (3, 1, 32, 1)]
-)
+@pytest.mark.parametrize(("n_in", "n_out", "width", "hidden"), [(32, 16, 64, 1), (32, 3, 64, 2), (20, 5, 16, 3), (3, 1, 32, 1)])
 @pytest.mark.parametrize("n", [1, 5])
 def test_mlp(kernel_set: str, n_in: int, n_out: int, width: int, hidden: int, n: int, dtype: torch.dtype) -> None:
     layout = MLPLayout(n_in, n_out, width, hidden)
@@ -161,9 +157,7 @@ def _ray_batch(counts: list[int], dtype: torch.dtype) -> tuple[PackedSamples, Te
     ends = starts + 0.2 * torch.rand(n, generator=rng, dtype=torch.float64)
     sigmas = torch.exp(6 * torch.randn(n, generator=rng, dtype=torch.float64)).clamp(max=80)
     sigmas[torch.rand(n, generator=rng) < 0.1] = 0.0
-    samples = PackedSamples(
-        starts.to(dtype), ends.to(dtype), ray_indices_from_counts(number), packed_info_from_counts(number)
-    )
+    samples = PackedSamples(starts.to(dtype), ends.to(dtype), ray_indices_from_counts(number), packed_info_from_counts(number))
     return samples, sigmas.to(dtype), torch.rand(n, 3, generator=rng).to(dtype)
 
 

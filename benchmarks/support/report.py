@@ -25,9 +25,7 @@ def write(folder: Path) -> dict[str, str]:
 
     records = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("cpu-*.json"))]
     if not records:
-        raise SystemExit(
-            f"{folder / 'runs'}: no runs recorded; run `python benchmarks/cpu.py lego --seconds 60` first."
-        )
+        raise SystemExit(f"{folder / 'runs'}: no runs recorded; run `python benchmarks/cpu.py lego --seconds 60` first.")
     lines = [
         "# Runs without a GPU",
         "",
@@ -44,9 +42,7 @@ def write(folder: Path) -> dict[str, str]:
             row = {"scene": scene, "seconds": seconds, **figures}
             cells = [str(row.get(name, "")) for name in COLUMNS]
             lines.append(
-                f"| {method} | "
-                + " | ".join(cells)
-                + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
+                f"| {method} | " + " | ".join(cells) + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
             )
             points = figures["curve"]
             style = "o--" if method != "instant-hash" else "o-"

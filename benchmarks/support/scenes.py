@@ -22,7 +22,5 @@ def find(scene: str, scale: float | None) -> tuple[Path, float]:
     else:
         folder, scale = Path(scene), scale or 1.0
     if not folder.is_dir():
-        sys.exit(
-            f"{folder}: no such folder; set NGP_DATA to the folder that holds {scene}, or give a scene's own folder."
-        )
+        sys.exit(f"{folder}: no such folder; set NGP_DATA to the folder that holds {scene}, or give a scene's own folder.")
     return folder, scale

@@ -23,9 +23,7 @@ class PixelBatches:
         seed: of this sampler's own generator, so that a batch depends on nothing but the seed and the batches before.
     """
 
-    def __init__(
-        self, dataset: ByteDataset, num_rays: int, device: torch.device | str, on_device: bool, seed: int
-    ) -> None:
+    def __init__(self, dataset: ByteDataset, num_rays: int, device: torch.device | str, on_device: bool, seed: int) -> None:
         self.device = torch.device(device)
         self.store = self.device if on_device else torch.device("cpu")
         self.num_rays_per_batch = num_rays

@@ -98,9 +98,7 @@ class CachedRayGenerator:
         ray_indices = ray_indices.to(self.device)
         camera = ray_indices[:, 0]
         if self.way == "nerfstudio":
-            return self.cameras.generate_rays(
-                camera_indices=ray_indices[:, :1], coords=ray_indices[:, 1:].float() + 0.5
-            )
+            return self.cameras.generate_rays(camera_indices=ray_indices[:, :1], coords=ray_indices[:, 1:].float() + 0.5)
         if self.way == "pinhole":
             local, area, norm = self._pinhole(camera, ray_indices[:, 1], ray_indices[:, 2])
         else:

@@ -76,9 +76,7 @@ class Kernels(Protocol):
     name: str
     description: str
 
-    def hash_encode(
-        self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None
-    ) -> Tensor:
+    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """Multiresolution hash encoding with trilinear interpolation (paper section 3).
 
         Args:

@@ -22,9 +22,7 @@ class ReferenceKernels:
     name = "reference"
     description = "plain torch, the definition of every operation (slow)"
 
-    def hash_encode(
-        self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None
-    ) -> Tensor:
+    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface; ``features`` is not needed here, as nothing is gained by it."""
         entries = table.view(layout.n_entries, layout.n_features_per_level)
         encoded = [_encode_level(positions, entries, level) for level in layout.levels]

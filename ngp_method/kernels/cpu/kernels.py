@@ -40,14 +40,10 @@ class CpuKernels:
         kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
-    def hash_encode(
-        self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None
-    ) -> Tensor:
+    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         if layout.n_features_per_level == 1:
-            raise ValueError(
-                "The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference."
-            )
+            raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
         half = self.half_tables.of(table) if self.low_precision else None
         result = encode.HashEncode.apply(positions, table, half, layout, features)
         assert isinstance(result, Tensor)
@@ -56,9 +52,7 @@ class CpuKernels:
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""
         values = spherical_harmonics(directions.detach())
-        return (
-            buffers.pairs_to_tensor(buffers.tensor_to_pairs(values), values.shape[0]) if self.low_precision else values
-        )
+        return buffers.pairs_to_tensor(buffers.tensor_to_pairs(values), values.shape[0]) if self.low_precision else values
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""

@@ -116,9 +116,7 @@ def _tensor(rows: Tensor, n: int) -> Tensor:
     return buffers.pairs_to_tensor(rows, n) if rows.dtype == torch.int32 else buffers.rows_to_tensor(rows, n)
 
 
-def keep_first(
-    samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
-) -> tuple[PackedSamples, list[Tensor]]:
+def keep_first(samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]) -> tuple[PackedSamples, list[Tensor]]:
     """The operation ``keep_first``: runs are copied row by row."""
     packed = packed_info_from_counts(counts)
     n = int(counts.sum())
