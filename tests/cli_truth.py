@@ -77,9 +77,9 @@ def over_white(picture: Array) -> Array:
     return picture[..., :3] * picture[..., 3:] + 1.0 - picture[..., 3:]
 
 
-def raw(folder: Path, name: str, index: int) -> NDArray[np.float32]:
-    """What ``ns-render dataset`` wrote as ``raw-NAME`` of test view ``index``, as float32."""
-    with gzip.open(folder / "test" / f"raw-{name}" / f"r_{index}.npy.gz") as file:
+def raw(folder: Path, name: str, index: int, split: str = "test") -> NDArray[np.float32]:
+    """What ``ns-render dataset`` wrote as ``raw-NAME`` of view ``index`` of the split, as float32."""
+    with gzip.open(folder / split / f"raw-{name}" / f"r_{index}.npy.gz") as file:
         return np.asarray(np.load(file))
 
 

@@ -145,3 +145,30 @@ def test_other_lenses(kind: str, size: tuple[int, int], trained: Run, workspace:
     # and the scene is the only thing there: the share of the sphere (or of the lens) it fills is small
     assert alpha[0].max() < 0.1
     assert 0.005 < alpha.mean() < (0.1 if kind == "equirectangular" else 0.6)
+
+
+def test_turntable_and_the_path_it_leaves(trained: Run, workspace: Path, forks: Forks) -> None:
+    out = workspace / "turntable"
+    done = forks.run(
+        "instant-hash-turntable",
+        "--load-config",
+        trained.config,
+        "--output-dir",
+        out,
+        "--frames",
+        8,
+        "--size",
+        32,
+        cwd=workspace,
+    )
+    assert "Traceback" not in done.check().words
+    frames = film(out / "turntable.mp4")
+    assert len(frames) == 8
+    assert frames[0].shape == (32, 32, 3)
+    sheet = rgba(out / "turntable.png")
+    assert sheet.shape == (2 * 32, 4 * 32, 4)
+    assert 0.05 < sheet[..., 3].mean() < 0.6  # the scene, see-through around it
+    arguments = along(workspace / "by_path", trained, out / "camera_path.json", "rgba")
+    forks.run("ns-render", *arguments, cwd=workspace).check()
+    again = rgba(workspace / "by_path" / "00000.png")
+    assert np.abs(again - sheet[:32, :32]).max() < 2.0 / 255
