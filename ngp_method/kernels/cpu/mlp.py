@@ -20,7 +20,7 @@ def _matrices(weights: Tensor, layout: MLPLayout) -> list[Tensor]:
     return [flat[o : o + rows * cols].view(rows, cols) for o, (rows, cols) in zip(layout.offsets, layout.shapes)]
 
 
-def _ranges(n: int) -> list[tuple[int, int]]:
+def fixed_chunks(n: int) -> list[tuple[int, int]]:
     """Chunks of one size whatever the number of threads: sums over chunks then do not depend on it."""
     return [(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
 
@@ -38,7 +38,7 @@ class Perceptron(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         hidden = [torch.empty(layout.n_neurons, size) for _ in range(layout.n_hidden_layers if keep else 0)]
         out = torch.empty(rows, size)
-        ranges = _ranges(size)
+        ranges = fixed_chunks(size)
 
         def task(chunk: int) -> None:
             begin, end = ranges[chunk]
@@ -71,7 +71,7 @@ class Perceptron(torch.autograd.Function):
         upstream = buffers.gradient_to_rows(grad_outputs[0])
         matrices = _matrices(weights, layout)
         d_inputs = [torch.empty_like(part) for part in inputs]
-        ranges = _ranges(upstream.shape[1])
+        ranges = fixed_chunks(upstream.shape[1])
         partial = torch.zeros(len(ranges), layout.n_params)
 
         def task(chunk: int) -> None:

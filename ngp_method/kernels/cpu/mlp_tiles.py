@@ -12,11 +12,9 @@ from torch import Tensor
 
 from ..layout import MLPLayout
 from . import buffers, encode, mlp_amx, pool
+from .mlp import fixed_chunks
 from .simd import pair_bf16
 from .simd_memory import load, store
-
-CHUNK = 8192
-"""Samples whose weight gradient is summed apart."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -83,8 +81,7 @@ class TilePerceptron(torch.autograd.Function):
         paired = len(ctx.shapes) == 1 and len(ctx.shapes[0]) == 3 and 2 * ctx.shapes[0][0] == ctx.layout.padded_input
         rows = ctx.layout.padded_input // 2 if paired else ctx.layout.padded_input
         dx = torch.empty(rows, x.shape[1], dtype=torch.int32 if paired else torch.float32) if wanted else None
-        # Chunks of one size whatever the number of threads: sums over chunks then do not depend on it.
-        ranges = [(begin, min(begin + CHUNK, x.shape[1])) for begin in range(0, x.shape[1], CHUNK)]
+        ranges = fixed_chunks(x.shape[1])
         partial = np.zeros((len(ranges), ctx.layout.n_params), np.float32)
         source, d_out, d_x = buffers.words(x), upstream.numpy(), None
         if dx is not None:
