@@ -232,7 +232,7 @@ class InstantHashModel(Model):
         return [*self.viewer_comfort.callbacks(), after]
 
     def _after_step(self, step: int) -> None:
-        self.grid.count_and_update(step, self.counts["marched"], self.field.density_in_unit)
+        self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit)
         interval = max(1, self.config.average_interval)
         if step % interval == 0:
             self.field.network.update_average(self.config.average_decay**interval)

@@ -65,8 +65,8 @@ class InstantHashModelConfig(ModelConfig):
     """Most rays of a training step."""
     grid_resolution: int = 128
     """Cells along an edge of each cascade of the occupancy grid."""
-    grid_update_share: float = 0.1
-    """Cells of the occupancy grid evaluated per sample marched: what keeps its updates cheap."""
+    grid_update_share: float = 0.4
+    """Cells of the occupancy grid evaluated per sample trained on: what keeps its updates cheap."""
     mark_unseen: bool = True
     """Keep cells empty that no training camera sees."""
     average_decay: float = 0.95

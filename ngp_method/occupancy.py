@@ -8,15 +8,14 @@ What differs from nerfacc 0.5.2 (its buffers and save format are kept):
 * coarser cascades also take the greatest of the finer cells they cover;
 * cells that no camera sees, tested at all corners through the real lens model, are marked -1 and stay empty;
 * an update evaluates no more cells than a stated share of the samples trained on since the last one, so that a processor
-  can bear it. instant-ngp draws half of all cells at each update; the decay here follows the cells evaluated, so that a cell
-  fades as much between two looks at it as it does there.
+  can bear it. Updates are rarer than instant-ngp's therefore; the decay here follows the training steps between them, so that
+  a cell fades as much in a thousand steps as it does there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import numpy as np
 import torch
 from nerfacc.estimators.occ_grid import OccGridEstimator
 from torch import Tensor
@@ -26,7 +25,10 @@ from .samples import PackedSamples
 from .scene import GRID_RESOLUTION, MIN_STEP, SceneGeometry
 
 DECAY = 0.95
-"""Per update of half the cells (instant-ngp testbed.h, nerf.training.density_grid_decay)."""
+"""Per DECAY_STEPS training steps (instant-ngp testbed.h, nerf.training.density_grid_decay)."""
+
+DECAY_STEPS = 16
+"""Steps between two updates in instant-ngp, once they have become rare (testbed.cu, clamp(step / 16, 1, 16))."""
 
 THRESHOLD = 0.01
 """Optical thickness of one finest step from which a cell is occupied (nerf_device.cuh, NERF_MIN_OPTICAL_THICKNESS)."""
@@ -110,7 +112,7 @@ class OccupancyGrid(OccGridEstimator):
 
         Args:
             step: training step, from 0.
-            n_samples: samples marched in this step; they pay for the cells evaluated.
+            n_samples: samples trained on in this step; they pay for the cells evaluated.
             density: the field.
         Returns:
             Whether there was an update.
@@ -124,47 +126,30 @@ class OccupancyGrid(OccGridEstimator):
         if not due:
             return False
         # The whole grid while the field takes shape, then half of it, as instant-ngp.
-        self.update(min(int(self._credit), cells if warm else cells // 2), density, uniform=1.0 if warm else 0.5)
+        self.update(min(int(self._credit), cells if warm else cells // 2), density, 1.0 if warm else 0.5, self._since)
         self._credit, self._since = 0.0, 0
         return True
 
     @torch.no_grad()
-    def update(self, n_cells: int, density: DensityFn, uniform: float = 1.0) -> None:
-        """Evaluate ``n_cells`` cells (a share ``uniform`` in turn over the grid, the rest among the occupied ones)."""
-        cells = self._choose(n_cells, uniform)
-        values = torch.empty(cells.shape[0], device=self.occs.device)
-        for begin in range(0, cells.shape[0], CHUNK):
+    def update(self, n_cells: int, density: DensityFn, uniform: float = 1.0, steps: int = DECAY_STEPS) -> None:
+        """Let all cells fade, and evaluate some.
+
+        Args:
+            n_cells: cells to evaluate.
+            density: the field.
+            uniform: share of them taken in turn over the whole grid; the rest is drawn among the occupied ones.
+            steps: training steps since the last update.
+        """
+        turn, seed = int(n_cells * uniform), int(torch.randint(1 << 31, ()))
+        cells = self.kernels.draw_cells(self.occs, self.binaries, turn, n_cells - turn, self._cursor, seed)
+        self._cursor = (self._cursor + turn) % self.occs.shape[0]
+        found = torch.empty(cells.shape[0], device=self.occs.device)
+        for number, begin in enumerate(range(0, cells.shape[0], CHUNK)):
             part = cells[begin : begin + CHUNK]
-            values[begin : begin + CHUNK] = density(self._points_in(part)) * MIN_STEP
-        half = 0.5 * self.cells_per_lvl * self.levels
-        decay = DECAY ** min(2.0, cells.shape[0] / half)
-        # Only seen cells are drawn, so that the others stay below zero.
-        self.occs.copy_(torch.where(self.occs < 0, self.occs, self.occs * decay))
-        self.occs.scatter_reduce_(0, cells, values, "amax")
+            points = self.kernels.cell_points(part, self.edge, self.levels, seed + 1 + number)
+            found[begin : begin + CHUNK] = density(points) * MIN_STEP
+        self.kernels.raise_cells(self.occs, cells, found, DECAY ** (steps / DECAY_STEPS))
         self.refresh()
-
-    def _choose(self, n_cells: int, uniform: float) -> Tensor:
-        """Cell numbers [M] over all cascades, without those that no camera sees."""
-        total, device = self.cells_per_lvl * self.levels, self.occs.device
-        count = int(n_cells * uniform)
-        # In turn by a stride coprime to the number of cells: every cell is met once before any is met twice.
-        turn = (torch.arange(self._cursor, self._cursor + count, device=device) * 1_000_003) % total
-        self._cursor = (self._cursor + count) % total
-        chosen = [turn[self.occs[turn] >= 0]]
-        if n_cells > count:
-            occupied = _indices(self.binaries.flatten())
-            if occupied.numel():
-                chosen.append(occupied[torch.randint(occupied.numel(), (n_cells - count,), device=device)])
-        return torch.cat(chosen)
-
-    def _points_in(self, cells: Tensor) -> Tensor:
-        """A random point of each cell, in [0, 1] over the scene box."""
-        level, within = cells // self.cells_per_lvl, cells % self.cells_per_lvl
-        edge = self.edge
-        corner = torch.stack([within // (edge * edge), (within // edge) % edge, within % edge], -1)
-        unit = (corner + torch.rand(corner.shape, device=corner.device)) / edge - 0.5
-        scale = torch.exp2(level.to(unit.dtype)) / self.geometry.aabb_scale
-        return unit * scale[:, None] + 0.5
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -190,10 +175,3 @@ def _halve(bits: Tensor) -> Tensor:
     bits = bits[0::2] | bits[1::2]
     bits = bits[:, 0::2] | bits[:, 1::2]
     return bits[:, :, 0::2] | bits[:, :, 1::2]
-
-
-def _indices(bits: Tensor) -> Tensor:
-    """Where a flat bool tensor is set, int64; on a processor numpy finds them several times faster than torch."""
-    if bits.device.type == "cpu":
-        return torch.from_numpy(np.flatnonzero(bits.numpy()))
-    return torch.nonzero(bits)[:, 0]

@@ -268,13 +268,13 @@ def test_updates_evaluate_their_share_of_the_samples_and_no_more(share: float) -
         return torch.full(positions.shape[:1], 100.0)
 
     # the first sweep over the whole grid is for nothing; what follows is paid for
-    gift, marched, updates = 2 * 32**3, 0, 0
+    gift, kept, updates = 2 * 32**3, 0, 0
     for step in range(1500):
-        marched += 3000
+        kept += 3000
         updates += grid.count_and_update(step, 3000, density)
-        assert asked <= share * marched + gift
+        assert asked <= share * kept + gift
     assert updates > 10
-    assert asked - gift > 0.2 * share * marched  # and not next to nothing
+    assert asked - gift > 0.2 * share * kept  # and not next to nothing
 
 
 def test_cells_that_no_camera_sees_stay_empty(tmp_path: Path, clean_writers: None) -> None:

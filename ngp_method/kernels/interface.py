@@ -188,3 +188,29 @@ class Kernels(Protocol):
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """average += weight * (value - average), in place."""
         ...
+
+    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
+        """Cells of the occupancy grid to be looked at: some in turn, some drawn among the occupied ones.
+
+        Args:
+            values: [K * G^3] value of each cell, negative where no camera sees it.
+            occupied: [K, G, G, G] bool.
+            n_turn: cells taken in turn: numbers first .. first + n_turn - 1 of a walk that meets each cell once a round.
+            n_occupied: cells drawn; one that is not occupied is drawn again, up to ten times in all.
+            first: where the walk goes on.
+            seed: of the draw; other numbers each time.
+        Returns:
+            [M] int64, those of them that are seen; a cell may come twice.
+        """
+        ...
+
+    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
+        """A random point of each cell [M], in [0, 1] over the scene box: [M, 3]."""
+        ...
+
+    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
+        """values = max(decay * values, found) in place for the cells [M], decay * values for the others; negative ones stay.
+
+        A cell that comes several times takes the greatest of what was found.
+        """
+        ...

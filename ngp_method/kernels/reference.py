@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
+from . import cells as grid_cells
 from .interface import ADAM_MAX_STEPS, AdamSettings, AdamState, Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .spherical import spherical_harmonics
@@ -144,6 +145,18 @@ class ReferenceKernels:
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""
         average.lerp_(value.detach(), weight)
+
+    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
+
+    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.cell_points(cells, resolution, cascades, seed)
+
+    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
+        """See the interface."""
+        grid_cells.raise_cells(values, cells, found, decay)
 
 
 def _encode_level(positions: Tensor, entries: Tensor, level: Level) -> Tensor:

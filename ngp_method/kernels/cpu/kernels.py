@@ -13,6 +13,7 @@ from ..interface import AdamSettings, AdamState, Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..spherical import spherical_harmonics
 from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, volume
+from . import cells as grid_cells
 
 
 class CpuKernels:
@@ -107,3 +108,15 @@ class CpuKernels:
         """See the interface."""
         source, ranges = value.detach(), pool.chunks(average.shape[0], 16, at_least=1 << 16, per_thread=4)
         pool.run(lambda c: average[slice(*ranges[c])].lerp_(source[slice(*ranges[c])], weight), len(ranges))
+
+    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
+
+    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.cell_points(cells, resolution, cascades, seed)
+
+    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
+        """See the interface."""
+        grid_cells.raise_cells(values, cells, found, decay)
