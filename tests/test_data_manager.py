@@ -17,7 +17,7 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig
-from ngp_method.data.images import decode
+from ngp_method.data.images import ByteDataset, decode
 from ngp_method.data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from ngp_method.data.messages import DataError
 from ngp_method.scene import SceneGeometry
@@ -246,3 +246,11 @@ def test_config(tmp_path: Path) -> None:
         InstantHashDataManagerConfig(patch_size=8)
     with pytest.raises(ValueError, match="downscale-factor"):
         InstantHashDataManagerConfig(train_num_images_to_sample_from=10)
+
+
+def test_one_held_out_image_of_nerfstudios_ngp_parser(tmp_path: Path) -> None:
+    """Its pose is lost in the parser: one sentence instead of a shape error deep below."""
+    data = scenes.write_ngp(tmp_path / "ten", count=10)
+    outputs = InstantNGPDataParserConfig(data=data).setup().get_dataparser_outputs(split="val")
+    with pytest.raises(DataError, match=r"0008\.png is the only image .* leave the subcommand out"):
+        ByteDataset(outputs)

@@ -117,6 +117,12 @@ class ByteDataset(InputDataset):
     pixels: Tensor | None = None
 
     def __init__(self, dataparser_outputs: DataparserOutputs, scale_factor: float = 1.0) -> None:
+        if dataparser_outputs.cameras.ndim == 0:
+            # nerfstudio 1.1.5's instant-ngp-data indexes its poses with a tensor of one number, which drops a dimension.
+            fail(
+                f"{dataparser_outputs.image_filenames[0]} is the only image of its split, and nerfstudio's instant-ngp-data "
+                "loses the pose of a single image: leave the subcommand out, or give it another --train-split-fraction."
+            )
         super().__init__(dataparser_outputs, scale_factor)
         self._full_size = dataparser_outputs.cameras
         self._factor = float(dataparser_outputs.metadata.get("image_downscale", 1.0))
