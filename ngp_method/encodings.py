@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import Kernels
-from .kernels.layout import INIT_RANGE, HashGridLayout
+from .kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,13 @@ class Encoding(nn.Module):
         """
         raise NotImplementedError
 
+    def encode_mlp(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """Positions [N, 3] -> the first ``rows`` outputs of a perceptron on their features, without gradients."""
+        with torch.no_grad():
+            return kernels.mlp([self.encode(kernels, positions, table)], weights, layout, rows)
+
 
 class GridEncoding(Encoding):
     """Multiresolution grid: hashed where a level does not fit its table, dense where it does."""
@@ -68,6 +75,13 @@ class GridEncoding(Encoding):
         """See the interface."""
         assert table is not None
         return kernels.hash_encode(positions, table, self.layout, features)
+
+    def encode_mlp(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface: one kernel, where the kernel set has it."""
+        assert table is not None
+        return kernels.encode_mlp(positions, table, weights, self.layout, layout, rows)
 
 
 class FrequencyEncoding(Encoding):

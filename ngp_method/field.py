@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .kernels import Kernels
 from .network import RadianceNetwork
+from .samples import PackedSamples
 from .scene import SceneGeometry
 
 CHUNK = 1 << 18
@@ -28,15 +29,14 @@ class InstantHashField(Field):
     def density_in_unit(self, positions: Tensor) -> Tensor:
         """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, without gradients."""
         with torch.no_grad():
-            weights = self.network.weights()
-            return self.network.density_only(self.network.encode(positions, weights), weights)
+            return torch.exp(self.network.raw_at(positions, self.network.weights(), rows=1)[:, 0])
 
-    def shade(self, positions: Tensor, harmonics: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [N, 3] in [0, 1] and the harmonics of their directions -> densities [N] per world unit, rgbs [N, 3]."""
+    @torch.no_grad()
+    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
+        """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities [N] per world unit, rgbs [N, 3]."""
         weights = self.network.weights()
-        sigmas, raw = self.network.density(self.network.encode(positions, weights), weights)
-        rgbs = self.network.color(raw, harmonics, weights)
-        return sigmas / self.geometry.unit_size, rgbs
+        raw = self.network.raw_at(positions, weights)
+        return torch.exp(raw[:, 0]) / self.geometry.unit_size, self.network.color_along(raw, rays_d, samples, weights)
 
     def normals(self, positions: Tensor) -> Tensor:
         """Points [N, 3] in [0, 1] -> unit normals [N, 3]: against the density's gradient through the encoding."""
@@ -63,9 +63,10 @@ class InstantHashField(Field):
     def color_at(self, positions: Tensor, directions: Tensor) -> Tensor:
         """World points [N, 3] and unit view directions [N, 3] -> rgbs [N, 3] in [0, 1]."""
         unit = self.geometry.normalize(positions.float()).clamp(0.0, 1.0)
-        found = []
+        found, weights = [], self.network.weights()
         for at, towards in zip(unit.split(CHUNK), directions.split(CHUNK)):
-            found.append(self.shade(at, self.kernels.sh_encode(towards.contiguous()))[1])
+            raw = self.network.raw_at(at, weights)
+            found.append(self.network.color(raw, self.kernels.sh_encode(towards.contiguous()), weights))
         return torch.cat(found)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:

@@ -227,15 +227,19 @@ class InstantHashModel(Model):
         }
 
     def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """After each step: the occupancy grid, and the running average of the weights."""
+        """Around each step: the running average of the weights, and the occupancy grid."""
+        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step)
         after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)
-        return [*self.viewer_comfort.callbacks(), after]
+        return [*self.viewer_comfort.callbacks(), before, after]
 
-    def _after_step(self, step: int) -> None:
-        self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit)
+    def _before_step(self, step: int) -> None:
         interval = max(1, self.config.average_interval)
         if step % interval == 0:
-            self.field.network.update_average(self.config.average_decay**interval)
+            self.field.network.begin_average(self.config.average_decay**interval)
+
+    def _after_step(self, step: int) -> None:
+        self.field.network.finish_average()
+        self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit)
 
     def occupancy_at(self, positions: Tensor) -> Tensor:
         """World points [N, 3] -> whether their cell holds anything, [N] bool."""

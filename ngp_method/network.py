@@ -15,6 +15,7 @@ from .encodings import Encoding
 from .kernels import Kernels
 from .kernels.layout import MLPLayout
 from .kernels.spherical import SH_DIM
+from .samples import PackedSamples
 
 GEOMETRY_DIM = 16
 """Outputs of the density MLP; the first is the logarithm of the density, all of them go on to the colour MLP."""
@@ -84,6 +85,8 @@ class RadianceNetwork(nn.Module):
         for name, source in self._parameters_by_name().items():
             self.register_buffer(f"average_{name}", source.detach().clone())
         self.register_buffer("average_count", torch.zeros((), dtype=torch.int64))
+        self._averages: int | None = None
+        self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "_averages", None))
 
     def _parameters_by_name(self) -> dict[str, nn.Parameter]:
         table = self.encoding.table()
@@ -98,12 +101,28 @@ class RadianceNetwork(nn.Module):
         return Weights(table, self.average_density, self.average_color)
 
     @torch.no_grad()
-    def update_average(self, decay: float) -> None:
-        """One step of the running average, debiased as it goes: the weight of the newest is (1 - d) / (1 - d^n)."""
-        self.average_count += 1
-        newest = (1.0 - decay) / (1.0 - decay ** int(self.average_count)) if decay > 0 else 1.0
+    def begin_average(self, decay: float) -> None:
+        """Before an optimiser's step: leaves with each parameter the average that the step is to bring up to date.
+
+        An optimiser that can (:class:`~.optimizers.NgpAdam`) does so in the same pass over the table; for any other,
+        :meth:`finish_average` does it afterwards. Debiased as it goes: the weight of the newest is (1 - d) / (1 - d^n).
+        """
+        if self._averages is None:  # waits for the device, so only once
+            self._averages = int(self.average_count)
+        self._averages += 1
+        self.average_count.fill_(self._averages)
+        newest = (1.0 - decay) / (1.0 - decay**self._averages) if decay > 0 else 1.0
         for name, source in self._parameters_by_name().items():
-            self.kernels.average(getattr(self, f"average_{name}"), source, newest)
+            source.average_due = (getattr(self, f"average_{name}"), newest)  # type: ignore[attr-defined]
+
+    @torch.no_grad()
+    def finish_average(self) -> None:
+        """After the optimisers' steps: the averages that are still due."""
+        for source in self._parameters_by_name().values():
+            due = getattr(source, "average_due", None)
+            if due is not None:
+                self.kernels.average(due[0], source, due[1])
+                source.average_due = None  # type: ignore[attr-defined]
 
     def encode(self, positions: Tensor, weights: Weights, features: Tensor | None = None) -> Tensor:
         """Positions [N, 3] in [0, 1] -> features."""
@@ -118,6 +137,14 @@ class RadianceNetwork(nn.Module):
     def density_only(self, features: Tensor, weights: Weights) -> Tensor:
         """Features -> densities [N] per edge of the unit cube; nothing for the colour MLP is computed."""
         return torch.exp(self.kernels.mlp([features], weights.density, self.density_layout, rows=1)[:, 0])
+
+    def raw_at(self, positions: Tensor, weights: Weights, rows: int = GEOMETRY_DIM) -> Tensor:
+        """Positions [N, 3] in [0, 1] -> the density MLP's first outputs [N, rows], without gradients."""
+        return self.encoding.encode_mlp(self.kernels, positions, weights.table, weights.density, self.density_layout, rows)
+
+    def color_along(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Weights) -> Tensor:
+        """Density outputs [N, 16] of samples along rays with directions [R, 3] -> rgbs [N, 3], without gradients."""
+        return torch.sigmoid(self.kernels.sh_mlp(raw, rays_d, samples, weights.color, self.color_layout))
 
     def color(self, raw: Tensor, harmonics: Tensor, weights: Weights) -> Tensor:
         """Density outputs [N, 16] and spherical harmonics (features, 16) -> rgbs [N, 3] in [0, 1]."""

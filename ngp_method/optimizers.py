@@ -58,7 +58,10 @@ class NgpAdam(torch.optim.Optimizer):
             settings = AdamSettings(float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"])
             for param in group["params"]:
                 kernels: Kernels = getattr(param, "kernels", self._reference)
-                kernels.adam_step(param, param.grad, self._state_of(param), settings)
+                # A running average that is due (see RadianceNetwork.begin_average) is updated in the same pass.
+                average, weight = getattr(param, "average_due", None) or (None, 0.0)
+                kernels.adam_step(param, param.grad, self._state_of(param), settings, average, weight)
+                param.average_due = None
         return loss
 
     def _state_of(self, param: torch.nn.Parameter) -> AdamState:

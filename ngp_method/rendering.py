@@ -35,8 +35,8 @@ NORMAL_WEIGHT = 0.01
 class Shader(Protocol):
     """The field, as rendering sees it (all without gradients)."""
 
-    def shade(self, positions: Tensor, harmonics: Tensor) -> tuple[Tensor, Tensor]:
-        """Points [N, 3] in [0, 1] and their harmonics -> densities per world unit [N], rgbs [N, 3]."""
+    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
+        """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities per world unit [N], rgbs [N, 3]."""
         ...
 
     def normals(self, positions: Tensor) -> Tensor:
@@ -113,7 +113,7 @@ def _accumulate(
     """Add one round's samples behind what the rays have gathered so far."""
     positions = kernels.points(o, d, samples, grid.geometry)
     rays = samples.ray_indices.long()
-    sigmas, rgbs = shader.shade(positions, kernels.spread(kernels.sh_encode(d), samples))
+    sigmas, rgbs = shader.shade(positions, d, samples)
     found = kernels.composite(sigmas, rgbs, samples)
     before = 1.0 - out.opacities[alive]
     out.rgbs[alive] += before[:, None] * found.rgbs

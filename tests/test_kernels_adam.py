@@ -139,6 +139,32 @@ def test_average(kernel_set: str, n: int, weight: float) -> None:
     assert_near(average, truth, 4 * tol.ROUNDOFF32 * (array(before.abs()) + array(value.abs())), "average")
 
 
+@pytest.mark.parametrize("share", [0.05, 1.0])
+@pytest.mark.parametrize("n", SIZES)
+def test_a_step_with_its_running_average(kernel_set: str, n: int, share: float) -> None:
+    """The parameters are those of a step without; the average of all entries, touched or not, takes in the new ones."""
+    settings, weights = AdamSettings(learning_rate=1e-2, l2_reg=1e-2), (1.0, 0.5, 0.05)
+    start, gradients = torch.randn(n, generator=generator(n)), _gradients(n, len(weights), share)
+    alone = _train(kernels_of(kernel_set), start, gradients, settings)["values"]
+    param, average, state = start.clone(), torch.randn(n, generator=generator(n, 1)), _state(n, torch.float32)
+    truth = average.double()
+    for gradient, weight in zip(gradients, weights):
+        kernels_of(kernel_set).adam_step(param, gradient.clone(), state, settings, average, weight)
+        truth += weight * (param.double() - truth)
+    assert torch.equal(param, alone)
+    largest = float(param.abs().max()) if n else 0.0
+    assert_near(average, truth, 4 * len(weights) * tol.ROUNDOFF32 * 4 * largest, "average")
+
+
+def test_torch_sees_that_the_average_changed(kernel_set: str) -> None:
+    """Its count of changes tells copies in another precision that they are old."""
+    param, average = torch.ones(32), torch.zeros(32)
+    before = average._version
+    kernels_of(kernel_set).adam_step(param, torch.ones(32), _state(32, torch.float32), AdamSettings(1e-2), average, 0.5)
+    assert average._version > before
+    assert (average != 0).all()
+
+
 def test_it_learns(kernel_set: str) -> None:
     """Twelve hundred steps down a quadratic bowl end at its bottom."""
     target = torch.randn(64, generator=generator(8))

@@ -21,6 +21,7 @@ from ngp_method.kernels import load_kernels
 from ngp_method.method_configs import cpu_config
 from ngp_method.model import InstantHashModel
 from ngp_method.occupancy import UNSEEN, OccupancyGrid
+from ngp_method.optimizers import NgpAdam
 from ngp_method.pipeline import MAX_GROWTH, RAY_MULTIPLE, InstantHashPipeline
 from ngp_method.scene import SceneGeometry
 from ngp_method.trainer import InstantHashTrainer
@@ -339,6 +340,29 @@ def test_what_is_rendered_is_the_average(model: InstantHashModel) -> None:
         network.color_params.mul_(-1.0)
         assert torch.equal(outputs(model, origins, directions)["rgb"], before)
         network.color_params.copy_(kept)
+
+
+@pytest.mark.parametrize("by_the_optimiser", [True, False])
+def test_the_average_is_debiased_and_follows_each_step(model: InstantHashModel, by_the_optimiser: bool) -> None:
+    """Whether the optimiser's step brings it up to date or, with an optimiser that cannot, what comes after."""
+    network, decay = copy.deepcopy(model.field.network), 0.75
+    network.average_count.zero_()
+    network.load_state_dict(network.state_dict())
+    param = network.color_params
+    optimizer = NgpAdam([param], lr=0.1) if by_the_optimiser else torch.optim.SGD([param], lr=0.1)
+    values: list[Tensor] = []
+    for _ in range(4):
+        network.begin_average(decay)
+        param.grad = torch.ones_like(param)
+        optimizer.step()
+        if by_the_optimiser:
+            assert param.average_due is None
+        network.finish_average()
+        values.append(param.detach().clone())
+        weights = torch.tensor([decay**age for age in reversed(range(len(values)))])
+        expected = (torch.stack(values) * (weights / weights.sum())[:, None]).sum(0)
+        torch.testing.assert_close(network.average_color, expected)
+    assert int(network.average_count) == 4
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,27 @@ class Kernels(Protocol):
         """
         ...
 
+    def encode_mlp(
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """``mlp([hash_encode(positions, table, grid)], weights, layout, rows)`` without gradients, [N, rows] float32.
+
+        Where a kernel set makes one kernel of the two, features never reach memory.
+        """
+        ...
+
+    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
+        """``mlp([raw, spread(sh_encode(rays_d), samples)], weights, layout)`` without gradients, [N, n_output_dims] float32.
+
+        Args:
+            raw: [N, C] features.
+            rays_d: [R, 3] unit directions of the rays.
+            samples: N samples of the R rays.
+            weights: [n_params] float32.
+            layout: C + 16 inputs.
+        """
+        ...
+
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
     ) -> tuple[PackedSamples, list[Tensor]]:
@@ -178,10 +199,27 @@ class Kernels(Protocol):
         """
         ...
 
-    def adam_step(self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings) -> None:
+    def adam_step(
+        self,
+        param: Tensor,
+        grad: Tensor,
+        state: AdamState,
+        settings: AdamSettings,
+        average: Tensor | None = None,
+        weight: float = 0.0,
+    ) -> None:
         """One step of Adam in place, as tiny-cuda-nn has it; clears ``grad``.
 
-        A parameter whose gradient is exactly zero keeps its value, moments and step count.
+        A parameter whose gradient is exactly zero keeps its value, moments and step count. A running average, if one is given,
+        takes its step too, with the new parameters and for every one of them: average += weight * (param - average).
+
+        Args:
+            param: [P] values, P a multiple of 16.
+            grad: [P] gradient.
+            state: moments and step counts.
+            settings: hyper-parameters.
+            average: [P] running average of the values, or None.
+            weight: of the new values in the average.
         """
         ...
 

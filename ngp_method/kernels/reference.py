@@ -10,6 +10,7 @@ from torch import Tensor
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
 from . import cells as grid_cells
+from . import composed
 from .interface import ADAM_MAX_STEPS, AdamSettings, AdamState, Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .spherical import spherical_harmonics
@@ -46,6 +47,16 @@ class ReferenceKernels:
             if index != last:
                 hidden = torch.relu(hidden)
         return hidden[:, : rows or layout.n_output_dims]
+
+    def encode_mlp(
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface."""
+        return composed.encode_mlp(self, positions, table, weights, grid, layout, rows)
+
+    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
+        """See the interface."""
+        return composed.sh_mlp(self, raw, rays_d, samples, weights, layout)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
@@ -126,7 +137,15 @@ class ReferenceKernels:
             weights=weights.detach(),
         )
 
-    def adam_step(self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings) -> None:
+    def adam_step(
+        self,
+        param: Tensor,
+        grad: Tensor,
+        state: AdamState,
+        settings: AdamSettings,
+        average: Tensor | None = None,
+        weight: float = 0.0,
+    ) -> None:
         """See the interface (tiny-cuda-nn adam.h: L2 is added to the gradient, steps are counted per parameter)."""
         with torch.no_grad():
             touched = grad != 0
@@ -141,6 +160,8 @@ class ReferenceKernels:
             state.exp_avg_sq.copy_(torch.where(touched, second, state.exp_avg_sq))
             param.copy_(torch.where(touched, moved, param))
             grad.zero_()
+        if average is not None:
+            self.average(average, param, weight)
 
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ...samples import PackedSamples
 from ...scene import SceneGeometry
+from .. import composed
 from ..interface import AdamSettings, AdamState, Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..spherical import spherical_harmonics
@@ -65,6 +66,16 @@ class CpuKernels:
             dense.append(torch.zeros(dense[0].shape[0], missing))
         return mlp.perceptron(dense, weights, layout, rows)
 
+    def encode_mlp(
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface."""
+        return composed.encode_mlp(self, positions, table, weights, grid, layout, rows)
+
+    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
+        """See the interface."""
+        return composed.sh_mlp(self, raw, rays_d, samples, weights, layout)
+
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
     ) -> tuple[PackedSamples, list[Tensor]]:
@@ -99,10 +110,15 @@ class CpuKernels:
         """See the interface."""
         return volume.composite(sigmas, rgbs, samples)
 
-    def adam_step(self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings) -> None:
+    def adam_step(
+        self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, average: Tensor | None = None,
+        weight: float = 0.0,
+    ) -> None:  # fmt: skip
         """See the interface."""
         half = self.half_tables.current(param)
         adam.step(param, grad, state, settings, half)
+        if average is not None:
+            self.average(average, param, weight)
 
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""
