@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -89,6 +90,11 @@ def run(command: str, *arguments: object, cwd: Path, **changes: str) -> Done:
     return Done(done.returncode, done.stdout)
 
 
+def _heed_ctrl_c() -> None:
+    """A shell that runs the tests in its background lets them ignore SIGINT, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Background:
     """A command that runs on: its output is in a file, and it is ended with the ``with`` block."""
 
@@ -97,7 +103,7 @@ class Background:
         with log.open("w") as out:
             self.process = subprocess.Popen(
                 command_line(command, *arguments), cwd=cwd, env=environment(PYTHONUNBUFFERED="1", **changes),
-                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, preexec_fn=_heed_ctrl_c,
             )  # fmt: skip
 
     def __enter__(self) -> Background:
