@@ -15,6 +15,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
+from .data.messages import fail
 from .encodings import EncodingSettings, build_encoding
 from .field import InstantHashField
 from .kernels import Composited, choose_kernels
@@ -56,7 +57,10 @@ class InstantHashModel(Model):
         cameras = metadata.get("train_cameras")
         step_scale = config.step_scale or (1.0 if cameras is None else step_scale_for(cameras, self.geometry))
         self.geometry = replace(self.geometry, step_scale=step_scale)
-        self.kernels, line = choose_kernels(config.kernels, device)
+        try:
+            self.kernels, line = choose_kernels(config.kernels, device)
+        except ImportError as error:
+            fail(str(error))  # a sentence that says what is missing
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         settings = EncodingSettings(

@@ -10,12 +10,16 @@ from pathlib import Path
 # Threads that spin while they wait slow down every other process on a small machine; read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
+# Read when triton is imported: its kernels then run on the processor, on the processor's tensors that all tests use (with a
+# GPU too: there, benchmarks/gpu.py --parts a proves the compiled ones).
+os.environ.setdefault("TRITON_INTERPRET", "1")
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT / "tests"))
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-pytest_plugins = ["kernel_guard"]
+pytest_plugins = ["kernel_guard", "triton_interpreter"]
 
 
 def data_root() -> Path:

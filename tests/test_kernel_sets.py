@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import kernel_guard
 import numpy as np
 import pytest
+import tcnn_stand_in
 import torch
 from kernel_cases import SETS, host_modules, nan_memory  # noqa: F401 - a fixture
 
@@ -19,6 +20,14 @@ from ngp_method.kernels import KERNEL_SETS, choose_kernels, load_kernels
 from ngp_method.kernels.interface import Kernels
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(autouse=True)
+def what_others_make(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in where a set needs what no test machine has (see tests/test_tcnn.py)."""
+    monkeypatch.setitem(sys.modules, "tinycudann", tcnn_stand_in)
+
+
 OPERATIONS = [name for name in vars(Kernels) if not name.startswith("_")]
 
 
@@ -49,6 +58,86 @@ def test_auto_on_a_processor_is_cpu_and_says_why() -> None:
         assert "\n" not in why
 
 
+def test_auto_on_other_devices_is_the_reference_and_says_why() -> None:
+    kernels, why = choose_kernels("auto", "mps")
+    assert kernels.name == "reference"
+    assert "no kernels of our own for device 'mps'" in why
+
+
+def _gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str, hip: str | None = None) -> None:
+    """torch says that there is a GPU, and Triton would compile."""
+    monkeypatch.setenv("TRITON_INTERPRET", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: name)
+    monkeypatch.setattr(torch.version, "hip", hip)
+
+
+@pytest.mark.parametrize(
+    ("capability", "name", "hip", "precision"),
+    [
+        ((9, 0), "NVIDIA H100", None, "bfloat16"),
+        ((8, 0), "NVIDIA A100", None, "bfloat16"),
+        ((7, 5), "Tesla T4", None, "float16"),
+        ((9, 4), "AMD Instinct MI300X", "6.3", "bfloat16"),
+    ],
+)
+def test_auto_on_a_gpu_is_triton_and_says_why(
+    capability: tuple[int, int], name: str, hip: str | None, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _gpu(monkeypatch, capability, name, hip)
+    for device in ("cuda", torch.device("cuda:0")):
+        kernels, why = choose_kernels("auto", device)
+        assert kernels.name == "triton"
+        assert why == f"kernels: triton (auto, Triton compiles for this GPU): Triton on {name}, {precision}"
+
+
+def test_auto_on_a_gpu_that_triton_refuses_stops_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    _gpu(monkeypatch, (6, 1), "GeForce GTX 1080")
+    sentence = (
+        "The triton kernels need compute capability 7.5, and GeForce GTX 1080 has 6.1; use --pipeline.model.kernels reference."
+    )
+    for name in ("auto", "triton"):
+        with pytest.raises(ImportError) as raised:
+            choose_kernels(name, "cuda")
+        assert str(raised.value) == sentence
+    assert choose_kernels("reference", "cuda")[0].name == "reference"
+
+
+def test_auto_looks_at_the_device_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second GPU may be older than the first."""
+    _gpu(monkeypatch, (9, 0), "NVIDIA H100")
+    old = torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: (6, 1) if device == old else (9, 0))
+    assert choose_kernels("auto", "cuda:0")[0].name == "triton"
+    with pytest.raises(ImportError, match=r"has 6\.1"):
+        choose_kernels("auto", old)
+
+
+@pytest.mark.parametrize("name", ["triton", "triton-float32", "tcnn"])
+def test_without_the_package_triton_a_sentence_says_so(name: str) -> None:
+    """A process in which triton cannot be imported: the other sets load, these say what to install."""
+    program = f"""
+import sys
+sys.modules["triton"] = None
+from ngp_method.kernels import choose_kernels, load_kernels
+print(load_kernels("reference").name, load_kernels("cpu-float32").name)
+for choose in (lambda: load_kernels({name!r}), lambda: choose_kernels("auto", "cuda")):
+    try:
+        choose()
+    except ImportError as error:
+        print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first, *sentences = done.stdout.splitlines()
+    assert first == "reference cpu-float32"
+    assert len(sentences) == 2
+    for sentence in sentences:
+        assert "need the package triton" in sentence
+        assert sentence.endswith("pip install triton, or use --pipeline.model.kernels reference.")
+
+
 @pytest.mark.parametrize("name", KERNEL_SETS)
 def test_a_name_is_taken_at_its_word(name: str) -> None:
     kernels, why = choose_kernels(name, "cpu")
@@ -68,6 +157,9 @@ def test_kernels_need_neither_nerfstudio_nor_nerfacc() -> None:
 import sys
 for name in ("nerfstudio", "nerfacc", "tyro", "torchvision", "viser"):
     sys.modules[name] = None
+sys.path.insert(0, "tests")
+import tcnn_stand_in
+sys.modules["tinycudann"] = tcnn_stand_in
 import torch
 from ngp_method.kernels import KERNEL_SETS, load_kernels
 for name in KERNEL_SETS:
@@ -105,7 +197,8 @@ def test_the_guard_is_red_without_kernel_tests() -> None:
     lacking = full.copy()
     del lacking["test_kernels_mlp", "cpu"]
     assert kernel_guard.missing(lacking, sets) == ["kernel set 'cpu': no test passed in test_kernels_mlp.py"]
-    for file in (*files, kernel_guard.REFERENCE_FILE):
+    assert kernel_guard.missing(Counter(), ["tcnn"]) == ["kernel set 'tcnn': no test passed in test_tcnn.py"]
+    for file in (*files, kernel_guard.REFERENCE_FILE, *kernel_guard.ELSEWHERE.values()):
         assert (ROOT / "tests" / f"{file}.py").is_file(), f"the guard waits for {file}.py"
 
 

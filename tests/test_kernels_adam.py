@@ -119,6 +119,7 @@ def test_refused_lengths_change_nothing(kernel_set: str) -> None:
     assert not state.steps.any()
 
 
+@pytest.mark.sets("cpu")
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     n = 200_000
     start, gradients = torch.randn(n, generator=generator(n)), _gradients(n, 2, 0.3)

@@ -107,6 +107,7 @@ def test_what_is_kept_can_be_encoded_and_trained_on(kernel_set: str) -> None:
     assert torch.equal(gradients[0][1], gradients[1][1])
 
 
+@pytest.mark.sets("cpu")
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     samples, counts = _batch(4099, 500)
 

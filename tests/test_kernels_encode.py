@@ -218,6 +218,7 @@ def test_tables_of_the_same_address_are_told_apart(kernel_set: str) -> None:
         del table
 
 
+@pytest.mark.sets("cpu")
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     layout = HashGridLayout(n_features_per_level=4, **MIXED)
     x, (table, c) = torch.rand(4099, 3, generator=generator(1)), _inputs(4099, layout)

@@ -163,6 +163,7 @@ def test_memory_beyond_the_gradient_is_not_written(kernel_set: str) -> None:
     assert torch.equal(*found)
 
 
+@pytest.mark.sets("cpu")
 @pytest.mark.parametrize("n", [4099, 20_000])
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str, n: int) -> None:
     parts, weights, c = _inputs(COLOUR, n, 16)

@@ -220,6 +220,7 @@ def test_points(kernel_set: str, n: int, scale: int) -> None:
     assert_near(got, truth, tol.POINT_32 * largest, "points")
 
 
+@pytest.mark.sets("cpu")
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     samples, sigmas, rgbs = _batch(20_000, n_rays=3000)
     c = torch.randn(3000, 5, generator=generator(1))

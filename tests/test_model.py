@@ -342,6 +342,16 @@ def test_what_is_rendered_is_the_average(model: InstantHashModel) -> None:
         network.color_params.copy_(kept)
 
 
+def test_kernels_that_are_not_installed_end_in_a_sentence(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(name: str, device: torch.device) -> Any:
+        raise ImportError("The tcnn kernels need the package tinycudann: install it.")
+
+    monkeypatch.setattr(model_module, "choose_kernels", missing)
+    with pytest.raises(SystemExit, match="need the package tinycudann") as ended:
+        trainer_for(scene, tmp_path, kernels="tcnn")
+    assert ended.value.code not in (0, None)
+
+
 @pytest.mark.parametrize("by_the_optimiser", [True, False])
 def test_the_average_is_debiased_and_follows_each_step(model: InstantHashModel, by_the_optimiser: bool) -> None:
     """Whether the optimiser's step brings it up to date or, with an optimiser that cannot, what comes after."""

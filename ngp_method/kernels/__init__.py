@@ -6,8 +6,9 @@ knows nothing of nerfstudio.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
-from typing import cast
+from typing import Any, cast
 
 import torch
 
@@ -34,10 +35,42 @@ def _cpu_float32() -> Kernels:
     return cast(Kernels, CpuKernels(precision="float32"))
 
 
+def _import(module: str) -> Any:
+    """A module of this package that needs Triton.
+
+    Raises:
+        ImportError: one sentence, where the package triton is missing.
+    """
+    try:
+        return importlib.import_module(module, __name__)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != "triton":
+            raise
+        raise ImportError(
+            "The triton and tcnn kernels need the package triton, which comes with torch on Linux and is not installed here: "
+            "pip install triton, or use --pipeline.model.kernels reference."
+        ) from error
+
+
+def _triton() -> Kernels:
+    return cast(Kernels, _import(".triton").TritonKernels())
+
+
+def _triton_float32() -> Kernels:
+    return cast(Kernels, _import(".triton").TritonKernels("float32"))
+
+
+def _tcnn() -> Kernels:
+    return cast(Kernels, _import(".tcnn").TcnnKernels())
+
+
 KERNEL_SETS: dict[str, Callable[[], Kernels]] = {
     "reference": _reference,
     "cpu": _cpu,
     "cpu-float32": _cpu_float32,
+    "triton": _triton,
+    "triton-float32": _triton_float32,
+    "tcnn": _tcnn,
 }
 """Every kernel set by name. A name works or raises: nothing stands in silently for anything."""
 
@@ -57,7 +90,13 @@ def load_kernels(name: str) -> Kernels:
 
 
 def choose_kernels(name: str, device: torch.device | str) -> tuple[Kernels, str]:
-    """Resolve ``auto`` for a device: (kernel set, one line that says what was chosen and why)."""
+    """Resolve ``auto`` for a device: (kernel set, one line that says what was chosen and why).
+
+    Raises:
+        ValueError: no such name.
+        ImportError: what the set is made of is missing, or ``auto`` met a GPU that Triton does not compile for: plain torch
+            would run there, but tens of times slower, so it is taken only by its name.
+    """
     if name != "auto":
         kernels = load_kernels(name)
         return kernels, f"kernels: {kernels.name} (asked for): {kernels.description}"
@@ -65,6 +104,14 @@ def choose_kernels(name: str, device: torch.device | str) -> tuple[Kernels, str]
     if kind == "cpu":
         kernels = load_kernels("cpu")
         return kernels, f"kernels: {kernels.name} (auto, training on the processor): {kernels.description}"
+    if kind == "cuda":  # ROCm's devices go by this name too
+        kernels = load_kernels("triton")
+        from .triton.device import complaint  # of this device, where the set looked at the current one
+
+        refusal = complaint(device)
+        if refusal:
+            raise ImportError(refusal)
+        return kernels, f"kernels: {kernels.name} (auto, Triton compiles for this GPU): {kernels.description}"
     kernels = load_kernels("reference")
     return (
         kernels,

@@ -1,0 +1,123 @@
+"""Compositing as torch operations on the Triton kernels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Protocol
+
+import torch
+import triton
+from torch import Tensor
+
+from ...samples import PackedSamples
+from ..interface import Composited
+from . import compositing_kernels as kernels
+from .marching import flat
+
+
+def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
+    """The operation ``visible_counts``."""
+    n_rays, (tile, _) = samples.n_rays, kernels.tile()
+    counts = torch.empty(n_rays, dtype=torch.int32, device=samples.packed_info.device)
+    if n_rays:
+        kernels.visible[(triton.cdiv(n_rays, tile["RAYS"]),)](
+            sigmas.detach(), samples.t_starts, samples.t_ends, samples.packed_info, counts, n_rays, sigmas.stride(0),
+            -math.log(max(threshold, 1e-38)), **tile,
+        )  # fmt: skip
+    return counts
+
+
+def _launch(n_rays: int, n_samples: int) -> tuple[tuple[int], dict[str, int]]:
+    """Grid that reaches all rays and all slots, and sizes."""
+    tile, padding = kernels.tile()
+    return (max(triton.cdiv(n_rays, tile["RAYS"]), triton.cdiv(n_samples, padding)),), {**tile, "PADDING": padding}
+
+
+class Composite(torch.autograd.Function):
+    """(sigmas, rgbs, samples) -> (rgbs [R, 3], opacities [R], depths [R], weights [N])."""
+
+    @staticmethod
+    def forward(ctx: Any, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> tuple[Tensor, ...]:
+        """Sums along the rays."""
+        n_rays, n, device = samples.n_rays, samples.n_samples, sigmas.device
+        sums = tuple(torch.empty(n_rays, *shape, device=device) for shape in ((3,), (), ()))
+        weights = torch.empty(n, device=device)
+        if n_rays:
+            grid, sizes = _launch(n_rays, n)
+            kernels.forward[grid](
+                sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, *sums, weights, n_rays, n,
+                sigmas.stride(0), *rgbs.stride(), **sizes,
+            )  # fmt: skip
+        ctx.save_for_backward(sigmas, rgbs, *sums, weights)
+        ctx.samples = samples
+        ctx.mark_non_differentiable(weights)
+        ctx.set_materialize_grads(False)
+        return (*sums, weights)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        """See :func:`compositing_kernels.backward`."""
+        sigmas, rgbs, *sums, weights = ctx.saved_tensors
+        samples: PackedSamples = ctx.samples
+        n_rays, n = samples.n_rays, samples.n_samples
+        d_sigmas, d_rgbs = torch.empty(n, device=sigmas.device), torch.empty(3, n, device=sigmas.device)
+        d_sums = [torch.zeros_like(total) if d is None else flat(d) for d, total in zip(grad_outputs, sums)]
+        if n_rays:
+            grid, sizes = _launch(n_rays, n)
+            kernels.backward[grid](
+                sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, weights, *sums, *d_sums,
+                d_sigmas, d_rgbs, n_rays, n, sigmas.stride(0), *rgbs.stride(), **sizes,
+            )  # fmt: skip
+        return d_sigmas, d_rgbs.t(), None
+
+
+def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
+    """The operation ``composite``."""
+    return Composited(*Composite.apply(sigmas, rgbs, samples))
+
+
+class Gathered(Protocol):
+    """What rays have gathered so far; :class:`ngp_method.rendering.Rendered` is such. All float32, row-major.
+
+    Attributes:
+        rgbs: [R, 3] premultiplied by opacity.
+        opacities, depths: [R].
+        median_depths: [R] where the opacity passes one half; zero until then.
+        n_samples: [R] samples evaluated.
+    """
+
+    rgbs: Tensor
+    opacities: Tensor
+    depths: Tensor
+    median_depths: Tensor
+    n_samples: Tensor
+
+
+def accumulate(
+    gathered: Gathered, rays: Tensor, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples,
+    resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float = 0.5,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Add one round's samples behind what the rays have gathered, in place; everything that ends a round of rendering.
+
+    Args:
+        gathered: of all R rays.
+        rays: [A] int32 or int64, which of them are in this round, each once.
+        sigmas: [N] densities per world unit; rgbs: [N, 3].
+        samples: the A rays' samples of this round.
+        resume: [A] where marching stopped; written to ``t``.
+        t: [R] where each ray stands; t_max: [R] where it ends.
+        least: transmittance at which a ray is done.
+        median: opacity at which the median depth lies.
+    Returns:
+        [N] weights as shares of the whole ray's light (zero in padding), and [A] bool: which rays go on.
+    """
+    n_rays, n, device = samples.n_rays, samples.n_samples, sigmas.device
+    weights, alive = torch.empty(n, device=device), torch.empty(n_rays, dtype=torch.uint8, device=device)
+    if n_rays:
+        grid, sizes = _launch(n_rays, n)
+        kernels.accumulate[grid](
+            sigmas.detach(), rgbs.detach(), samples.t_starts, samples.t_ends, samples.packed_info, rays, resume, t_max, t,
+            gathered.rgbs, gathered.opacities, gathered.depths, gathered.median_depths, gathered.n_samples, weights, alive,
+            n_rays, n, sigmas.stride(0), *rgbs.stride(), least, median, **sizes,
+        )  # fmt: skip
+    return weights, alive.view(torch.bool)

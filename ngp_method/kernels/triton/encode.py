@@ -1,0 +1,205 @@
+"""The encodings as torch operations on the Triton kernels."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import torch
+import triton
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from ..layout import HashGridLayout
+from ..spherical import SH_DIM
+from . import spherical_kernel
+from .hash_cells import OPTIONS
+from .hash_launch import add_table_gradient, encode, position_gradient
+from .runs import empty_runs
+
+
+class HalfTables:
+    """float16 copies of hash tables, kept in step with the float32 parameters.
+
+    Torch counts every in-place change of a tensor; a copy is made anew when that count has moved on. The optimiser kernel
+    writes parameter and copy together without counting.
+    """
+
+    def __init__(self) -> None:
+        self._copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
+
+    def of(self, table: Tensor) -> Tensor:
+        """The up-to-date float16 copy of a float32 table."""
+        found = self._copies.get(id(table))
+        if found is not None and found[0]() is table:
+            if found[1] == table._version:
+                return found[2]
+            half = found[2]
+        else:
+            self._copies = {key: entry for key, entry in self._copies.items() if entry[0]() is not None}
+            half = torch.empty(table.shape, dtype=torch.float16, device=table.device)
+        half.copy_(table.detach())
+        self._copies[id(table)] = (weakref.ref(table), table._version, half)
+        return half
+
+    def current(self, table: Tensor) -> Tensor | None:
+        """The copy if there is one and it is up to date."""
+        found = self._copies.get(id(table))
+        return found[2] if found and found[0]() is table and found[1] == table._version else None
+
+
+def _table_gradient(
+    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
+) -> Tensor | None:
+    """The table's gradient, or None where it went to ``table.grad`` itself."""
+    # An optimiser that keeps one gradient buffer says so (grad_in_place): adding there saves two passes over it.
+    in_place = getattr(table, "grad_in_place", False) and table.grad is not None
+    target = table.grad if in_place else torch.zeros_like(table)
+    assert target is not None
+    add_table_gradient(target, grad.detach(), x.detach(), layout, direction)
+    return None if in_place else target
+
+
+def wanted(ctx: Any, index: int) -> bool:
+    """Whether this backward pass has a use for the gradient of a tensor argument (the first ones, none of them None).
+
+    ``needs_input_grad`` does not tell: it is true of a trained table also in ``torch.autograd.grad(density, positions)``,
+    which must not add to ``table.grad``.
+    """
+    if not ctx.needs_input_grad[index]:
+        return False
+    try:
+        return bool(torch._C._will_engine_execute_node(ctx.next_functions[index][0]))
+    except RuntimeError:  # torch refuses to say so of a leaf that autograd.grad was asked for: then it is wanted
+        return True
+
+
+class HashEncode(torch.autograd.Function):
+    """(positions, table, float16 table or None, layout, dtype, features or None) -> features."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout, dtype: torch.dtype,
+        features: Tensor | None,
+    ) -> Tensor:  # fmt: skip
+        """Encode, or take over features that were encoded before."""
+        ctx.save_for_backward(positions, table)
+        ctx.half, ctx.layout = half, layout
+        if features is not None:
+            return features.view_as(features) if features.dtype == dtype else features.to(dtype)
+        return encode(positions, table.detach() if half is None else half, layout, dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of positions and table, themselves differentiable."""
+        (grad,) = grad_outputs
+        positions, table = ctx.saved_tensors
+        d_positions = d_table = None
+        if wanted(ctx, 0):
+            d_positions = PositionGradient.apply(grad, positions, table, ctx.half, ctx.layout)
+        if wanted(ctx, 1):
+            if torch.is_grad_enabled() and not getattr(table, "grad_in_place", False):
+                d_table = TableGradient.apply(grad, positions, table, ctx.layout)
+            else:
+                d_table = _table_gradient(grad, positions, table, ctx.layout)
+        return d_positions, d_table, None, None, None, None
+
+
+class PositionGradient(torch.autograd.Function):
+    """(gradient of features, positions, table, float16 table or None, layout) -> gradient of positions [N, 3]."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout
+    ) -> Tensor:
+        """From the table that the features were read from."""
+        ctx.save_for_backward(grad, positions, table)
+        ctx.half, ctx.layout = half, layout
+        return position_gradient(grad, positions, table.detach() if half is None else half, layout)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Linear in the first argument: its gradient is the features' derivative along this one; so are the others'."""
+        (direction,) = grad_outputs
+        grad, positions, table = ctx.saved_tensors
+        source = table if ctx.half is None else ctx.half
+        d_grad = d_positions = d_table = None
+        if wanted(ctx, 0):
+            d_grad = encode(positions, source, ctx.layout, grad.dtype, direction)
+        if wanted(ctx, 1):
+            d_positions = position_gradient(grad, positions, source, ctx.layout, direction)
+        if wanted(ctx, 2):
+            d_table = _table_gradient(grad, positions, table, ctx.layout, direction)
+        return d_grad, d_positions, d_table, None, None
+
+
+class TableGradient(torch.autograd.Function):
+    """(gradient of features, positions, table, layout) -> gradient of the table [n_params], linear in the first."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
+        """Into a new tensor."""
+        ctx.save_for_backward(grad, positions)
+        ctx.layout = layout
+        target = torch.zeros_like(table)
+        add_table_gradient(target, grad, positions, layout)
+        return target
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """The upstream gradient takes the table's place."""
+        (upstream,) = grad_outputs
+        grad, positions = ctx.saved_tensors
+        upstream = upstream.contiguous()
+        d_grad = encode(positions, upstream, ctx.layout, grad.dtype) if wanted(ctx, 0) else None
+        d_positions = position_gradient(grad, positions, upstream, ctx.layout) if wanted(ctx, 1) else None
+        return d_grad, d_positions, None, None
+
+
+def hash_encode(
+    positions: Tensor,
+    table: Tensor,
+    half: Tensor | None,
+    layout: HashGridLayout,
+    dtype: torch.dtype,
+    features: Tensor | None = None,
+) -> Tensor:
+    """Multiresolution hash encoding, twice differentiable (see the interface).
+
+    Args:
+        positions: [N, 3] float32 in [0, 1], any strides.
+        table: [n_params] float32.
+        half: float16 copy of the table to read instead; gradients go to ``table``. Also for bfloat16 features: float16 has the
+            better mantissa, and entries are far from its limits.
+        layout: levels and sizes.
+        dtype: of the features. In float16 their gradients would underflow (loss scaling is not ours to demand), and a gradient
+            has its tensor's type: float16 features are returned as float32 where a gradient is wanted, as float16 elsewhere.
+            bfloat16 and float32 features always have their type.
+        features: what was returned before for just these: not computed again.
+    Returns:
+        [N, L * F] in runs, strides (1, N rounded up to 16).
+    """
+    if layout.n_features_per_level == 1:
+        raise ValueError("The triton kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
+    if torch.is_grad_enabled() and (positions.requires_grad or table.requires_grad):
+        wide = torch.float32 if dtype == torch.float16 else dtype
+        result = HashEncode.apply(positions, table, half, layout, wide, features)
+        assert isinstance(result, Tensor)
+        return result
+    if features is not None:
+        return features
+    return encode(positions, table if half is None else half, layout, dtype)
+
+
+def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Spherical harmonics of degree 4: [N, 3] float32, any strides -> [N, 16] in ``dtype``, in runs. No gradient."""
+    n = directions.shape[0]
+    out = empty_runs(n, SH_DIM, dtype, directions.device)
+    if n:
+        d, block = directions.detach(), spherical_kernel.BLOCK
+        spherical_kernel.spherical_kernel[(triton.cdiv(n, block),)](
+            d, out, n, *d.stride(), *out.stride(), BLOCK=block, **OPTIONS
+        )
+    return out

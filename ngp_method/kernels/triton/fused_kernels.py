@@ -1,0 +1,185 @@
+"""Two operations in one kernel, for inference: hash encoding and perceptron, spherical harmonics and perceptron.
+
+A thread has one sample and all of its features, gathered or computed one after the other and joined into the tile of the first
+product, which is turned into the product's operand in shared memory. They never reach the device's memory: 128 bytes a sample
+saved of the 140 that encoding and density take beside the table's entries, 64 of the 140 that harmonics and colour take.
+
+What is lost is the order of the levels: the encoding's own kernel goes through them one after the other, so that one level's
+entries are wanted from the L2 cache at a time. Where the whole table does not fit there, this is dearer than what is saved.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from .hash_cells import four_entries, lattice, level_numbers
+from .hash_kernels import entry_features
+from .mlp_tiles import cast, first_layer, hidden, matrix, part, product, put_runs
+from .spherical_kernel import C0, C1, C2_XX, C2_XY, C2_ZZ, C3_0, C3_1, C3_2, C3_33, C3_XYZ
+
+PLAIN = ["n", "x_n", "x_c", "raw_n", "raw_c", "d_n", "d_c"]
+"""Integers that Triton shall not specialise on (see mlp_kernels.py)."""
+
+
+@triton.jit
+def level_features(x, y, z, table, levels, level, F: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Features of positions [BLOCK] in one level -> float32 [BLOCK, F]."""
+    scale, resolution, entries, offset, dense = level_numbers(levels, level)
+    px, fx = lattice(x, scale)
+    py, fy = lattice(y, scale)
+    pz, fz = lattice(z, scale)
+    gy = 1.0 - fy
+    gz = 1.0 - fz
+    source = table + offset * F
+    f = tl.arange(0, F)
+    e0, e1, e2, e3 = four_entries(px, py, pz, resolution, entries, dense)
+    wx = 1.0 - fx
+    sums = (wx * gy * gz)[:, None] * entry_features(source, e0, f, F)
+    sums += (wx * fy * gz)[:, None] * entry_features(source, e1, f, F)
+    sums += (wx * gy * fz)[:, None] * entry_features(source, e2, f, F)
+    sums += (wx * fy * fz)[:, None] * entry_features(source, e3, f, F)
+    e0, e1, e2, e3 = four_entries(px + 1, py, pz, resolution, entries, dense)
+    sums += (fx * gy * gz)[:, None] * entry_features(source, e0, f, F)
+    sums += (fx * fy * gz)[:, None] * entry_features(source, e1, f, F)
+    sums += (fx * gy * fz)[:, None] * entry_features(source, e2, f, F)
+    sums += (fx * fy * fz)[:, None] * entry_features(source, e3, f, F)
+    return sums
+
+
+@triton.jit
+def levels_2(  # type: ignore[no-untyped-def]
+    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr
+):
+    """``level`` and ``level + STEP``, joined along a new last axis. (Three functions, as Triton 3.2 has neither lists nor
+    recursion.)"""
+    return tl.join(
+        level_features(x, y, z, table, levels, level, F),
+        level_features(x, y, z, table, levels, level + STEP, F),
+    )
+
+
+@triton.jit
+def levels_4(  # type: ignore[no-untyped-def]
+    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr
+):
+    """Levels ``level``, + STEP, + 2 STEP, + 3 STEP; the last axis is the lowest bit of their order."""
+    return tl.join(
+        levels_2(x, y, z, table, levels, level, 2 * STEP, F),
+        levels_2(x, y, z, table, levels, level + STEP, 2 * STEP, F),
+    )
+
+
+@triton.jit
+def sixteen_features(  # type: ignore[no-untyped-def]
+    x, y, z, table, levels, level, F: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Features of positions [BLOCK] in 16 / F levels from ``level`` on -> tile [BLOCK, 16], level-minor (f * 16 / F + l)."""
+    if F == 8:
+        tile = levels_2(x, y, z, table, levels, level, 1, F)
+    elif F == 4:
+        tile = levels_4(x, y, z, table, levels, level, 1, F)
+    else:
+        tile = tl.join(
+            levels_4(x, y, z, table, levels, level, 2, F),
+            levels_4(x, y, z, table, levels, level + 1, 2, F),
+        )
+    # Rounded after the reshape, not before: what comes straight from a reshape, Triton (3.9, sm_100) wants to reshape in shared
+    # memory, and the compiler aborts.
+    return cast(tl.reshape(tile, [BLOCK, 16]), DTYPE)
+
+
+@triton.jit
+def four(a, b, c, d):  # type: ignore[no-untyped-def]
+    """Values number k, k + 4, k + 8, k + 12 of a sample, joined: the new axes are the two highest bits of their order."""
+    return tl.join(tl.join(a, c), tl.join(b, d))
+
+
+@triton.jit
+def harmonics(x, y, z, DTYPE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Unit directions [BLOCK] -> their spherical harmonics [BLOCK, 16] (see ..spherical for the forms)."""
+    xx = x * x
+    yy = y * y
+    zz = z * z
+    # Constants stand on the right: in the interpreter a constant times a tensor is no tensor.
+    k0 = four(tl.zeros_like(x) + C0, x * y * C2_XY, (xx - yy) * C2_XX, z * (5.0 * zz - 3.0) * C3_0)
+    k1 = four(y * -C1, y * z * -C2_XY, y * (yy - 3.0 * xx) * C3_33, x * (1.0 - 5.0 * zz) * C3_1)
+    k2 = four(z * C1, (3.0 * zz - 1.0) * C2_ZZ, x * y * z * C3_XYZ, z * (xx - yy) * C3_2)
+    k3 = four(x * -C1, x * z * -C2_XY, y * (1.0 - 5.0 * zz) * C3_1, x * (3.0 * yy - xx) * C3_33)
+    return cast(tl.reshape(tl.join(tl.join(k0, k2), tl.join(k1, k3)), [BLOCK, 16]), DTYPE)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def encode_mlp_kernel(  # type: ignore[no-untyped-def]
+    x, x_n, x_c, table, levels, weights, out, n,
+    L: tl.constexpr, F: tl.constexpr, INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr, HIDDEN: tl.constexpr,
+    ROWS: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Positions -> outputs of the perceptron on their features.
+
+    Args:
+        x: float32 [n, 3], strides (x_n, x_c).
+        table: [entries of all levels, F], 16-byte aligned. levels: int64 [L, 8], see hash_cells.py.
+        weights, out, and the constants: as in :func:`~.mlp_kernels.forward_kernel`. L and L * F are powers of two.
+    """
+    # Columns of 16 features in the order in which these are joined.
+    r = tl.arange(0, W)[:, None]
+    c = tl.arange(0, 16)[None, :]
+    columns = weights + r * INPUTS + c % (16 // F) * F + c // (16 // F)
+    inner = weights + WIDTH * INPUTS
+    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    m1 = w_out
+    m2 = w_out
+    if HIDDEN > 1:
+        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    if HIDDEN > 2:
+        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
+        s = first + tl.arange(0, BLOCK)
+        at = x + s.to(tl.int64) * x_n
+        x0 = tl.load(at, mask=s < n, other=0.0)
+        x1 = tl.load(at + x_c, mask=s < n, other=0.0)
+        x2 = tl.load(at + 2 * x_c, mask=s < n, other=0.0)
+        sums = tl.zeros([BLOCK, W], tl.float32)
+        for level in range(0, L, 16 // F):
+            a = sixteen_features(x0, x1, x2, table, levels, level, F, DTYPE, BLOCK)
+            w = cast(tl.load(columns + level * F, mask=r < WIDTH, other=0.0), DTYPE)
+            sums = product(a, tl.trans(w), sums)
+        h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)
+        put_runs(out, product(h, tl.trans(w_out), tl.zeros([BLOCK, OUT], tl.float32)), first, n, ROWS, OUT, BLOCK)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def sh_mlp_kernel(  # type: ignore[no-untyped-def]
+    raw, raw_n, raw_c, d, d_n, d_c, ray_indices, weights, out, n,
+    C: tl.constexpr, P: tl.constexpr, RUNS: tl.constexpr, INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr,
+    HIDDEN: tl.constexpr, ROWS: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Features of samples and directions of rays -> outputs of the perceptron on features and harmonics.
+
+    Args:
+        raw: [n, C], strides (raw_n, raw_c); P: a power of two that holds C; RUNS: see :func:`~.mlp_tiles.part`.
+        d: float32 [rays, 3], strides (d_n, d_c). ray_indices: int32 [n].
+        weights, out, and the other constants: as in :func:`~.mlp_kernels.forward_kernel`.
+    """
+    w0 = matrix(weights, INPUTS, WIDTH, C, W, P, DTYPE)
+    w1 = matrix(weights + C, INPUTS, WIDTH, 16, W, 16, DTYPE)
+    inner = weights + WIDTH * INPUTS
+    m1 = w0
+    m2 = w0
+    if HIDDEN > 1:
+        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    if HIDDEN > 2:
+        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
+        s = first + tl.arange(0, BLOCK)
+        at = d + tl.load(ray_indices + s, mask=s < n, other=0).to(tl.int64) * d_n
+        x = tl.load(at, mask=s < n, other=0.0)
+        y = tl.load(at + d_c, mask=s < n, other=0.0)
+        z = tl.load(at + 2 * d_c, mask=s < n, other=0.0)
+        a0 = cast(part(raw, raw_n, raw_c, first, n, C, P, BLOCK, RUNS), DTYPE)
+        a1 = harmonics(x, y, z, DTYPE, BLOCK)
+        sums = first_layer(a0, a1, a1, w0, w1, w1, 16, 0, BLOCK, W)
+        h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)
+        put_runs(out, product(h, tl.trans(w_out), tl.zeros([BLOCK, OUT], tl.float32)), first, n, ROWS, OUT, BLOCK)

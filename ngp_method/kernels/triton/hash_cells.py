@@ -1,0 +1,122 @@
+"""Device functions that the hash-grid kernels share: a level's numbers, its cells, its entries, the weight of a corner.
+
+A position x in [0, 1] lies at x * scale + 0.5 in a level's lattice. Entries are counted within their level; they fit 31 bits
+even when multiplied by 8 features (a level has at most 2^28 entries, see layout.py), where a level begins needs 64.
+
+Weights are products over the axes of ``1 - fraction`` or ``fraction``. Their derivative along a direction v is the same product
+of dual numbers (w, u): u is -scale * v or scale * v. Kernels with DIRECTIONAL compute that derivative in place of the value:
+this is all that the second order needs.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from ..layout import PRIMES
+from .device import interpreted
+
+INTERPRETED: tl.constexpr = tl.constexpr(interpreted())
+PRIME_Y: tl.constexpr = tl.constexpr(PRIMES[1])
+PRIME_Z: tl.constexpr = tl.constexpr(PRIMES[2])
+
+LEVEL_NUMBERS = 8
+"""Numbers of a level in the table of levels: bits of the scale, resolution, entries, offset, dense; then padding."""
+
+ROW: tl.constexpr = tl.constexpr(LEVEL_NUMBERS)
+
+STRIDES = ("x_n", "x_c", "v_n", "v_c", "up_n", "up_c", "out_n", "out_c")
+PLAIN = ["n", *STRIDES]
+"""Integers that Triton shall not specialise on: sizes change from step to step, each new kind would be compiled anew. (Nor
+would it pay: a stride known to be 1 makes Triton lay tiles out along the samples and move them through shared memory.)"""
+
+OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+"""How every hash-grid kernel is launched. No stages: without a matrix product there is nothing to prefetch for."""
+
+
+def block_of(count: int) -> int:
+    """Rows of a program: eight times as many in the interpreter, which takes as long for a small program as for a large one."""
+    return 8 * count if interpreted() else count
+
+
+@triton.jit
+def level_numbers(levels, level):  # type: ignore[no-untyped-def]
+    """(scale float32, resolution and entries uint32, offset int64, dense bool) of one level; levels int64 [L, ROW]."""
+    at = levels + level * ROW
+    scale = tl.load(at).to(tl.int32).to(tl.float32, bitcast=True)
+    resolution = tl.load(at + 1).to(tl.uint32)
+    entries = tl.load(at + 2).to(tl.uint32)
+    return scale, resolution, entries, tl.load(at + 3), tl.load(at + 4) != 0
+
+
+@triton.jit
+def lattice(x, scale):  # type: ignore[no-untyped-def]
+    """Coordinates along one axis -> (cell uint32, fraction float32)."""
+    # Rounded twice, as the reference does it: the product inside an fma cannot be fused with the sum that follows.
+    nothing = tl.zeros_like(x)
+    at = tl.math.fma(x, nothing + scale, nothing) + 0.5
+    cell = tl.floor(at)
+    return cell.to(tl.int32).to(tl.uint32), at - cell
+
+
+@triton.jit
+def wrapped(index, entries):  # type: ignore[no-untyped-def]
+    """index modulo entries where index < 2 * entries (unsigned: below zero is large); an entry whatever the index was."""
+    return tl.minimum(tl.minimum(index, index - entries), entries - 1).to(tl.int32)
+
+
+@triton.jit
+def four_entries(x, y, z, resolution, entries, dense):  # type: ignore[no-untyped-def]
+    """Entries int32 of the lattice points (x, y + b, z + c), uint32, for (b, c) = (0, 0), (1, 0), (0, 1), (1, 1)."""
+    if dense:
+        y0 = x + y * resolution
+        y1 = y0 + resolution
+        z0 = z * (resolution * resolution)
+        z1 = z0 + resolution * resolution
+        # A corner past the last lattice point wraps round, as tiny-cuda-nn's modulo has it.
+        e0 = wrapped(y0 + z0, entries)
+        e1 = wrapped(y1 + z0, entries)
+        e2 = wrapped(y0 + z1, entries)
+        e3 = wrapped(y1 + z1, entries)
+    else:
+        mask = entries - 1
+        prime_y = tl.full([], PRIME_Y, tl.uint32)
+        prime_z = tl.full([], PRIME_Z, tl.uint32)
+        y0 = y * prime_y
+        y1 = y0 + prime_y
+        z0 = z * prime_z
+        z1 = z0 + prime_z
+        e0 = ((x ^ y0 ^ z0) & mask).to(tl.int32)
+        e1 = ((x ^ y1 ^ z0) & mask).to(tl.int32)
+        e2 = ((x ^ y0 ^ z1) & mask).to(tl.int32)
+        e3 = ((x ^ y1 ^ z1) & mask).to(tl.int32)
+    return e0, e1, e2, e3
+
+
+@triton.jit
+def face(wy, uy, wz, uz, DIRECTIONAL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Product over two axes, or its derivative along the direction."""
+    if DIRECTIONAL:
+        return uy * wz + wy * uz
+    else:
+        return wy * wz
+
+
+@triton.jit
+def weight(wx, ux, wy, uy, wz, uz, DIRECTIONAL: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Weight of a corner, or its derivative along the direction."""
+    if DIRECTIONAL:
+        return wx * (uy * wz + wy * uz) + ux * (wy * wz)
+    else:
+        return wx * wy * wz
+
+
+@triton.jit
+def rounded(x, DTYPE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """float32 -> DTYPE, to the nearest also in the interpreter, whose conversion to bfloat16 cuts off."""
+    if INTERPRETED and tl.bfloat16 == DTYPE:
+        bits = x.to(tl.uint32, bitcast=True)
+        bits += 0x7FFF + ((bits >> 16) & 1)
+        return (bits >> 16).to(tl.uint16).to(tl.bfloat16, bitcast=True)
+    else:
+        return x.to(DTYPE)

@@ -1,0 +1,193 @@
+"""Hash grid: features of positions, and the gradient of positions.
+
+Bound by memory: 8 look-ups a sample and level. An entry's features are one vector load. Levels are the slow axis of the grid,
+so that one level's table is all that is wanted from the L2 cache at a time; a sample's position is read once a level for it,
+which is an order of magnitude less. The numbers of the levels lie in a small table on the device rather than in arguments: the
+level is a program's index, and Triton cannot index arguments.
+
+Tiles: [BLOCK] samples, [BLOCK, PART] their features; PART features are at most 16 bytes of the table, the widest load there is,
+so that all features of a sample lie in one thread and no tile goes through shared memory.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import triton
+import triton.language as tl
+
+from . import aot
+from .hash_cells import OPTIONS, PLAIN, block_of, face, four_entries, lattice, level_numbers, rounded, weight
+
+BLOCK = block_of(256)
+"""Samples of a program: two a thread keep 16 look-ups in flight."""
+
+
+@triton.jit
+def entry_features(source, entry, f, F: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Features f of entries [BLOCK] -> float32 [BLOCK, PART]."""
+    return tl.load(source + (entry * F)[:, None] + f[None, :]).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def encode_kernel(  # type: ignore[no-untyped-def]
+    x, direction, table, levels, out, n, x_n, x_c, v_n, v_c, out_n, out_c,
+    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIRECTIONAL: tl.constexpr,
+):  # fmt: skip
+    """Features of one level, or their derivative along the direction: a program has BLOCK samples and PART of F features.
+
+    Args:
+        x, direction: float32 [n, 3], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL.
+        table: [entries of all levels, F], 16-byte aligned.
+        levels: int64 [L, 8], see hash_cells.py.
+        out: [n, L * F], strides (out_n, out_c).
+    """
+    level = tl.program_id(1) // (F // PART)
+    first = tl.program_id(1) % (F // PART) * PART
+    scale, resolution, entries, offset, dense = level_numbers(levels, level)
+    sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = sample < n
+    at = x + sample.to(tl.int64) * x_n
+    px, fx = lattice(tl.load(at, mask=live, other=0.0), scale)
+    py, fy = lattice(tl.load(at + x_c, mask=live, other=0.0), scale)
+    pz, fz = lattice(tl.load(at + 2 * x_c, mask=live, other=0.0), scale)
+    ux = fx
+    uy = fy
+    uz = fz
+    if DIRECTIONAL:
+        along = direction + sample.to(tl.int64) * v_n
+        ux = scale * tl.load(along, mask=live, other=0.0)
+        uy = scale * tl.load(along + v_c, mask=live, other=0.0)
+        uz = scale * tl.load(along + 2 * v_c, mask=live, other=0.0)
+    f = tl.arange(0, PART)
+    source = table + offset * F + first
+    sums = tl.zeros([BLOCK, PART], tl.float32)
+    gy = 1.0 - fy
+    gz = 1.0 - fz
+    for bit in tl.static_range(2):
+        wx = fx if bit else 1.0 - fx
+        vx = ux if bit else -ux
+        e0, e1, e2, e3 = four_entries(px + bit, py, pz, resolution, entries, dense)
+        sums += weight(wx, vx, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
+        sums += weight(wx, vx, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
+        sums += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
+        sums += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    to = out + sample.to(tl.int64) * out_n + (level * F + first).to(tl.int64) * out_c
+    for column in tl.static_range(PART):
+        # One column after the other: stored whole, the tile would be turned over in shared memory first.
+        value = tl.sum(tl.where(f[None, :] == column, sums, 0.0), 1)
+        tl.store(to + column * out_c, rounded(value, out.dtype.element_ty), mask=live)
+
+
+@triton.jit
+def four_corners(  # type: ignore[no-untyped-def]
+    source, e0, e1, e2, e3, up, f, wx, ux, sx, fy, uy, fz, uz, F: tl.constexpr, DIRECTIONAL: tl.constexpr
+):
+    """What four corners of one x add to the gradient of a sample's position, in cells: three [BLOCK]."""
+    gy = 1.0 - fy
+    gz = 1.0 - fz
+    d0 = tl.sum(entry_features(source, e0, f, F) * up, 1)
+    d1 = tl.sum(entry_features(source, e1, f, F) * up, 1)
+    d2 = tl.sum(entry_features(source, e2, f, F) * up, 1)
+    d3 = tl.sum(entry_features(source, e3, f, F) * up, 1)
+    along_x = d0 * face(gy, -uy, gz, -uz, DIRECTIONAL) + d1 * face(fy, uy, gz, -uz, DIRECTIONAL)
+    along_x += d2 * face(gy, -uy, fz, uz, DIRECTIONAL) + d3 * face(fy, uy, fz, uz, DIRECTIONAL)
+    along_y = (d1 - d0) * face(wx, ux, gz, -uz, DIRECTIONAL) + (d3 - d2) * face(wx, ux, fz, uz, DIRECTIONAL)
+    along_z = (d2 - d0) * face(wx, ux, gy, -uy, DIRECTIONAL) + (d3 - d1) * face(wx, ux, fy, uy, DIRECTIONAL)
+    return sx * along_x, along_y, along_z
+
+
+@triton.jit(do_not_specialize=[*PLAIN, "programs"])
+def position_kernel(  # type: ignore[no-untyped-def]
+    x, direction, table, levels, up, out, n, programs, x_n, x_c, v_n, v_c, up_n, up_c,
+    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIRECTIONAL: tl.constexpr,
+):  # fmt: skip
+    """Gradient of positions, [n, 3] contiguous: of sum(up * features), or of its derivative along the direction.
+
+    All levels in one program, whose sums stay in registers.
+
+    Args:
+        up: [n, L * F], strides (up_n, up_c).
+        programs: L * F / PART.
+        The rest as in :func:`encode_kernel`.
+    """
+    sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = sample < n
+    at = x + sample.to(tl.int64) * x_n
+    x0 = tl.load(at, mask=live, other=0.0)
+    x1 = tl.load(at + x_c, mask=live, other=0.0)
+    x2 = tl.load(at + 2 * x_c, mask=live, other=0.0)
+    v0 = x0
+    v1 = x1
+    v2 = x2
+    if DIRECTIONAL:
+        along = direction + sample.to(tl.int64) * v_n
+        v0 = tl.load(along, mask=live, other=0.0)
+        v1 = tl.load(along + v_c, mask=live, other=0.0)
+        v2 = tl.load(along + 2 * v_c, mask=live, other=0.0)
+    f = tl.arange(0, PART)
+    row = up + (sample.to(tl.int64) * up_n)[:, None] + (f.to(tl.int64) * up_c)[None, :]
+    dx = tl.zeros([BLOCK], tl.float32)
+    dy = dx
+    dz = dx
+    for number in range(programs):
+        level = number // (F // PART)
+        first = number % (F // PART) * PART
+        scale, resolution, entries, offset, dense = level_numbers(levels, level)
+        px, fx = lattice(x0, scale)
+        py, fy = lattice(x1, scale)
+        pz, fz = lattice(x2, scale)
+        ux = scale * v0
+        uy = scale * v1
+        uz = scale * v2
+        g = tl.load(row + tl.full([], number * PART, tl.int64) * up_c, mask=live[:, None], other=0.0).to(tl.float32)
+        source = table + offset * F + first
+        for bit in tl.static_range(2):
+            wx = fx if bit else 1.0 - fx
+            vx = ux if bit else -ux
+            e0, e1, e2, e3 = four_entries(px + bit, py, pz, resolution, entries, dense)
+            sx = 1.0 if bit else -1.0
+            ax, ay, az = four_corners(source, e0, e1, e2, e3, g, f, wx, vx, sx, fy, uy, fz, uz, F, DIRECTIONAL)
+            dx += scale * ax
+            dy += scale * ay
+            dz += scale * az
+    to = out + sample.to(tl.int64) * 3
+    tl.store(to, dx, mask=live)
+    tl.store(to + 1, dy, mask=live)
+    tl.store(to + 2, dz, mask=live)
+
+
+def part_of(features: int, table_bytes: int) -> int:
+    """Features that one thread reads at once: all of them, or as many as 16 bytes hold."""
+    return min(features, 16 // table_bytes)
+
+
+def variants() -> list[aot.Variant]:
+    """Both kernels for the layouts 16x2 and 8x4, in low precision from a float16 table; float16 with and without training."""
+    whole = dict.fromkeys(("n", "x_n", "x_c", "v_n", "v_c"), "i32")
+    tensors = {"x": "*fp32", "direction": "*fp32", "levels": "*i64"}
+    # In training, float16 has features and their gradients in float32 (see encode.py).
+    kinds = (("bfloat16", "*fp16", "*bf16"), ("float16", "*fp16", "*fp16"), ("float16 trained", "*fp16", "*fp32"),
+             ("float32", "*fp32", "*fp32"))  # fmt: skip
+    found = []
+    for (name, table, features), (shape, F), order in product(kinds, (("16x2", 2), ("8x4", 4)), ("", "_directional")):
+        constants = {"F": F, "PART": F, "BLOCK": BLOCK, "DIRECTIONAL": bool(order)}
+        common = {**tensors, "table": table, **whole}
+        encode = {**common, "out": features, "out_n": "i32", "out_c": "i32"}
+        position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}
+        pointers = ("x", "direction", "levels", "table", "out")
+        if name != "float16" or not order:
+            found.append(variant(f"hash_encode{order}/{shape}/{name}", encode_kernel, encode, constants, pointers))
+        if name != "float16":
+            found.append(
+                variant(f"hash_position{order}/{shape}/{name}", position_kernel, position, constants, (*pointers, "up"))
+            )
+    return found
+
+
+def variant(name: str, function, signature, constants, aligned) -> aot.Variant:  # type: ignore[no-untyped-def]
+    """A hash-grid kernel as it is launched."""
+    rest = {key: value for key, value in OPTIONS.items() if key not in ("num_warps", "num_stages")}
+    return aot.Variant(
+        name, function, signature, constants, OPTIONS["num_warps"], OPTIONS["num_stages"], aligned=aligned, options=rest
+    )

@@ -1,0 +1,70 @@
+"""Launches of the hash-grid kernels on torch's tensors."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from ..layout import HashGridLayout
+from . import hash_kernels, hash_scatter
+from .hash_cells import LEVEL_NUMBERS, OPTIONS
+from .runs import empty_runs
+
+
+@lru_cache(maxsize=16)
+def levels(layout: HashGridLayout, device: torch.device) -> Tensor:
+    """int64 [L, LEVEL_NUMBERS]: the numbers of each level, for the kernels (see hash_cells.py)."""
+    rows = np.zeros((layout.n_levels, LEVEL_NUMBERS), np.int64)
+    for row, level in zip(rows, layout.levels):
+        row[:5] = level.scale.view(np.int32), level.resolution, level.entries, level.offset, level.dense
+    return torch.from_numpy(rows).to(device)
+
+
+def encode(x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype, direction: Tensor | None = None) -> Tensor:
+    """Features (or their derivative along a direction [N, 3]) in ``dtype`` from a table of any float type."""
+    n, features = x.shape[0], layout.n_features_per_level
+    out = empty_runs(n, layout.n_output_dims, dtype, x.device)
+    if n:
+        part, v = hash_kernels.part_of(features, table.element_size()), x if direction is None else direction
+        grid = (triton.cdiv(n, hash_kernels.BLOCK), layout.n_levels * features // part)
+        hash_kernels.encode_kernel[grid](
+            x, v, table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(),
+            F=features, PART=part, BLOCK=hash_kernels.BLOCK, DIRECTIONAL=direction is not None, **OPTIONS,
+        )  # fmt: skip
+    return out
+
+
+def position_gradient(
+    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
+) -> Tensor:
+    """[N, 3] gradient of sum(grad * features), or of its derivative along a direction."""
+    n, features = x.shape[0], layout.n_features_per_level
+    out = torch.empty(n, 3, device=x.device)
+    if n:
+        part, v = hash_kernels.part_of(features, table.element_size()), x if direction is None else direction
+        hash_kernels.position_kernel[(triton.cdiv(n, hash_kernels.BLOCK),)](
+            x, v, table, levels(layout, x.device), grad, out, n, layout.n_output_dims // part,
+            *x.stride(), *v.stride(), *grad.stride(),
+            F=features, PART=part, BLOCK=hash_kernels.BLOCK, DIRECTIONAL=direction is not None, **OPTIONS,
+        )  # fmt: skip
+    return out
+
+
+def add_table_gradient(
+    target: Tensor, grad: Tensor, x: Tensor, layout: HashGridLayout, direction: Tensor | None = None
+) -> None:
+    """Add the table's gradient to ``target``, float32 [n_params]."""
+    n, features = x.shape[0], layout.n_features_per_level
+    vectors, v = hash_scatter.packed(), x if direction is None else direction
+    for start, count, run in hash_scatter.launches(layout) if n else []:
+        part = min(features, hash_scatter.VECTOR)
+        block = hash_scatter.block(part, vectors)
+        grid = (triton.cdiv(n, block * run), count * features // part)
+        hash_scatter.scatter_kernel[grid](
+            x, v, levels(layout, x.device), grad, target, n, start, 1, *x.stride(), *v.stride(), *grad.stride(),
+            F=features, PART=part, BLOCK=block, RUN=run, PACKED=vectors, DIRECTIONAL=direction is not None, **OPTIONS,
+        )  # fmt: skip

@@ -1,0 +1,126 @@
+"""TritonKernels: the table of operations, each a line or two that leads to its room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ...samples import PackedSamples
+from ...scene import SceneGeometry
+from .. import cells as grid_cells
+from ..interface import AdamSettings, AdamState, Composited
+from ..layout import HashGridLayout, MLPLayout
+from . import adam, compositing, device, encode, fused, marching, mlp, packing
+
+
+class TritonKernels:
+    """Triton kernels for CUDA and ROCm devices (and, under TRITON_INTERPRET=1, for tests on a processor).
+
+    Features are [N, C] in ``dtype`` with strides (1, N rounded up to 16), see runs.py: feature-major, so that each level of the
+    hash grid is written, and each row of a matrix product's operand read, in one run of neighbouring addresses.
+
+    Args:
+        precision: ``float32``, ``float16``, ``bfloat16``, or ``auto``: bfloat16 where the matrix units have it, else float16.
+
+    Raises:
+        ImportError: Triton, or a device it compiles for, is missing.
+    """
+
+    name = "triton"
+
+    def __init__(self, precision: str = "auto") -> None:
+        complaint = device.complaint()
+        if complaint:
+            raise ImportError(complaint)
+        self.dtype = device.precision_of(precision)
+        self.low_precision = self.dtype != torch.float32
+        if precision == "float32":
+            self.name = "triton-float32"
+        self.half_tables = encode.HalfTables()
+        kind = str(self.dtype).removeprefix("torch.")
+        where = "Triton's interpreter" if device.interpreted() else torch.cuda.get_device_name()
+        self.description = f"Triton on {where}, {kind}"
+
+    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+        """See the interface."""
+        half = self.half_tables.of(table) if self.low_precision else None
+        return encode.hash_encode(positions, table, half, layout, self.dtype, features)
+
+    def sh_encode(self, directions: Tensor) -> Tensor:
+        """See the interface."""
+        return encode.sh_encode(directions, self.dtype)
+
+    def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
+        """See the interface."""
+        return mlp.perceptron(parts, weights, layout, self.dtype, rows)
+
+    def encode_mlp(
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface."""
+        source = self.half_tables.of(table) if self.low_precision else table.detach()
+        return fused.encode_mlp(positions, source, weights, grid, layout, self.dtype, rows)
+
+    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
+        """See the interface."""
+        return fused.sh_mlp(raw, rays_d, samples.ray_indices, weights, layout, self.dtype)
+
+    def keep_first(
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+    ) -> tuple[PackedSamples, list[Tensor]]:
+        """See the interface."""
+        return packing.keep_first(samples, counts, features)
+
+    def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        return packing.spread(features, samples)
+
+    def dense_features(self, features: Tensor) -> Tensor:
+        """See the interface."""
+        return features.float()
+
+    def march(
+        self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
+        jitter: Tensor | None = None, max_samples: int | None = None,
+    ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
+        """See the interface."""
+        return marching.march(rays_o, rays_d, t_min, t_max, occupied, geometry, jitter, max_samples)
+
+    def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """See the interface."""
+        return marching.points(rays_o, rays_d, samples, geometry)
+
+    def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
+        """See the interface."""
+        return compositing.visible_counts(sigmas, samples, threshold)
+
+    def composite(self, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
+        """See the interface."""
+        return compositing.composite(sigmas, rgbs, samples)
+
+    def adam_step(
+        self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, average: Tensor | None = None,
+        weight: float = 0.0,
+    ) -> None:  # fmt: skip
+        """See the interface."""
+        adam.step(param, grad, state, settings, self.half_tables.current(param), average, weight)
+
+    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
+        """See the interface."""
+        average.lerp_(value.detach(), weight)
+
+    # Few launches over a few million cells, once in 16 steps: torch's own kernels are as good.
+
+    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
+
+    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.cell_points(cells, resolution, cascades, seed)
+
+    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
+        """See the interface."""
+        grid_cells.raise_cells(values, cells, found, decay)

@@ -1,0 +1,94 @@
+"""Marching as torch operations on the Triton kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import triton
+from torch import Tensor
+
+from ...samples import PackedSamples
+from ...scene import MAX_STEPS, SceneGeometry
+from . import marching_kernels as kernels
+from . import occupancy, packing
+
+MOST_KEPT = 1 << 25
+"""Numbers (128 MiB) in which one walk keeps what it finds, 2^15 rays of 1,024 samples; more rays are walked twice."""
+
+
+def flat(tensor: Tensor) -> Tensor:
+    """float32, row-major, without a gradient: the same tensor where it is so already."""
+    return tensor.detach().to(torch.float32).contiguous()
+
+
+def _step_law(geometry: SceneGeometry) -> tuple[float, float, float]:
+    """cone, min_step, max_step; where the cone is zero, the length of each step is min_step."""
+    cone, least, most = geometry.cone_angle, geometry.min_step, geometry.max_step
+    return cone, (least if cone > 0 else min(least, most)), most
+
+
+def march(
+    rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
+    jitter: Tensor | None = None, max_samples: int | None = None, capacity: int | None = None,
+) -> tuple[PackedSamples, Tensor]:  # fmt: skip
+    """The operation ``march``.
+
+    Args:
+        capacity: slots of the result, which is then made without asking the host. A ray for whose samples there was no room
+            (see :mod:`.packing`) goes on from its t_min: no samples and still to go, ``resume < t_max``, is what tells it
+            from a ray that met nothing, and a loss must leave it out.
+    """
+    n_rays, limit, grid = rays_o.shape[0], max_samples or MAX_STEPS, occupied.shape[1]
+    near, device = flat(t_min), rays_o.device
+    if not n_rays:
+        nothing = torch.zeros(0, 2, dtype=torch.int32, device=device)
+        return packing.empty_samples(nothing, 0), near
+    law = _step_law(geometry)
+    counts, resume = torch.empty(n_rays, dtype=torch.int32, device=device), torch.empty(n_rays, device=device)
+    once = n_rays * limit <= MOST_KEPT
+    rows = torch.empty(n_rays * limit if once else 0, device=device)
+    shift = near if jitter is None else flat(jitter)
+    rays = (flat(rays_o), flat(rays_d), near, flat(t_max), shift, *occupancy.GRIDS.of(occupied))
+    numbers = (*map(float, geometry.center), 1.0 / geometry.unit_size, *law, 0.5 * geometry.aabb_scale)
+    grown = geometry.unit_size / (grid * law[0]) if law[0] > 0 else 0.0
+    sizes = {"GRID": grid, "LOG_EDGE": occupancy.edge_of(grid).bit_length() - 1, **kernels.walk_sizes(law[0] > 0)}
+
+    def walk(what: int, info: Tensor, samples: PackedSamples | None) -> None:
+        targets = (rows,) * 3 if samples is None else (samples.t_starts, samples.t_ends, samples.ray_indices)
+        kernels.walk[(triton.cdiv(n_rays, sizes["BLOCK"]),)](
+            *rays, counts, resume, rows, info, *targets, n_rays, limit, *numbers, grown,
+            WHAT=what, CONE=law[0] > 0, MULTI=geometry.cascades > 1, JITTER=jitter is not None, **sizes, **kernels.EXACT,
+        )  # fmt: skip
+
+    walk(kernels.KEEP.value if once else kernels.COUNT.value, counts, None)
+    info, ends = packing.runs(counts, capacity)
+    samples = packing.empty_samples(info, int(ends[-1]) if capacity is None else capacity)
+    if once:
+        _fill(rows, limit, samples, law)
+    else:
+        walk(kernels.FILL.value, info, samples)
+    if capacity is not None:
+        packing.pad(samples)
+        resume = torch.where(ends > capacity, near, resume)
+    return samples, resume
+
+
+def _fill(rows: Tensor, limit: int, samples: PackedSamples, law: tuple[float, float, float]) -> None:
+    n_rays, tile = samples.n_rays, kernels.fill_tile()
+    kernels.fill[(triton.cdiv(n_rays, tile["RAYS"]),)](
+        rows, samples.packed_info, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays, limit, *law,
+        CONE=law[0] > 0, **tile,
+    )  # fmt: skip
+
+
+def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+    """The operation ``points``: [N, 3] with strides (1, N)."""
+    n, block = samples.n_samples, packing.block_size()
+    out = torch.empty(3, n, device=samples.t_starts.device)
+    low = np.asarray(geometry.center, np.float32) - np.float32(0.5 * geometry.box_size)
+    if n:
+        kernels.points[(triton.cdiv(n, block),)](
+            flat(rays_o), flat(rays_d), flat(samples.t_starts), flat(samples.t_ends), samples.ray_indices, out, n,
+            *map(float, low), 1.0 / geometry.box_size, BLOCK=block,
+        )  # fmt: skip
+    return out.t()
