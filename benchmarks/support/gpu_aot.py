@@ -153,10 +153,11 @@ def run(args: Any, results: Path) -> int:
     for line in spills:
         print(f"NEW SPILL {line}")
     folder = Path(args.output) if args.output else results
-    written = bool(args.output) or (not args.pattern and not args.chips)
+    changed = bool(wanted) or set(table) != set(recorded["kernels"])
+    written = bool(args.output) or (changed and not args.pattern and not args.chips)
     if written:
         write(folder, table, sources, chips, args.command)
-    where = f"table: {folder / 'aot.md'}" if written else "a part, so no table is written"
+    where = f"table: {folder / 'aot.md'}" if written else "no table written: " + ("a part" if changed else "nothing new")
     took = time.monotonic() - began
     print(f"{len(wanted)} compiled, {len(failures)} failed, {len(spills)} spill more than recorded, {took:.0f} s; {where}")
     return 1 if failures else 0
