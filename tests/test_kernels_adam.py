@@ -19,7 +19,7 @@ from kernel_cases import (
 from torch import Tensor
 
 from ngp_method.kernels import AdamSettings, AdamState, Kernels
-from ngp_method.kernels.interface import ADAM_MAX_STEPS
+from ngp_method.kernels.adam import ADAM_MAX_STEPS
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 

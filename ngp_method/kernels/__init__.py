@@ -12,7 +12,8 @@ from typing import Any, cast
 
 import torch
 
-from .interface import AdamSettings, AdamState, Composited, Kernels
+from .adam import AdamSettings, AdamState
+from .interface import Composited, Kernels
 
 __all__ = ["KERNEL_SETS", "AdamSettings", "AdamState", "Composited", "Kernels", "choose_kernels", "load_kernels"]
 

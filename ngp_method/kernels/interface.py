@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
+from .adam import AdamSettings, AdamState
 from .layout import HashGridLayout, MLPLayout
 
 
@@ -38,36 +39,6 @@ class Composited:
     opacities: Tensor
     depths: Tensor
     weights: Tensor
-
-
-ADAM_MAX_STEPS = 4095
-"""Step counts saturate here: 0.99^4095 is 1e-18, the bias correction has long been 1 in float32."""
-
-
-@dataclass
-class AdamState:
-    """Moments and step counts of one flat parameter vector; :meth:`Kernels.adam_step` updates them in place.
-
-    Attributes:
-        exp_avg: [P] first moment.
-        exp_avg_sq: [P] second moment.
-        steps: [P] int16 steps taken by each parameter (tiny-cuda-nn adam.h), saturating at ADAM_MAX_STEPS.
-    """
-
-    exp_avg: Tensor
-    exp_avg_sq: Tensor
-    steps: Tensor
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """Hyper-parameters of one step, tiny-cuda-nn's names."""
-
-    learning_rate: float
-    beta1: float = 0.9
-    beta2: float = 0.99
-    epsilon: float = 1e-15
-    l2_reg: float = 0.0
 
 
 class Kernels(Protocol):

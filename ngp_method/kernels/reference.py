@@ -9,16 +9,16 @@ from torch import Tensor
 
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
-from . import cells as grid_cells
-from . import composed
-from .interface import ADAM_MAX_STEPS, AdamSettings, AdamState, Composited
+from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
+from .defaults import Defaults
+from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .spherical import spherical_harmonics
 
 UINT32 = 0xFFFFFFFF
 
 
-class ReferenceKernels:
+class ReferenceKernels(Defaults):
     """Every operation of :class:`~.interface.Kernels` in torch; precision follows the tensors given."""
 
     name = "reference"
@@ -47,16 +47,6 @@ class ReferenceKernels:
             if index != last:
                 hidden = torch.relu(hidden)
         return hidden[:, : rows or layout.n_output_dims]
-
-    def encode_mlp(
-        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
-        """See the interface."""
-        return composed.encode_mlp(self, positions, table, weights, grid, layout, rows)
-
-    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
-        """See the interface."""
-        return composed.sh_mlp(self, raw, rays_d, samples, weights, layout)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
@@ -162,22 +152,6 @@ class ReferenceKernels:
             grad.zero_()
         if average is not None:
             self.average(average, param, weight)
-
-    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
-        """See the interface."""
-        average.lerp_(value.detach(), weight)
-
-    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
-        """See the interface."""
-        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
-
-    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
-        """See the interface."""
-        return grid_cells.cell_points(cells, resolution, cascades, seed)
-
-    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
-        """See the interface."""
-        grid_cells.raise_cells(values, cells, found, decay)
 
 
 def _encode_level(positions: Tensor, entries: Tensor, level: Level) -> Tensor:

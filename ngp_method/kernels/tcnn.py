@@ -29,7 +29,8 @@ import torch
 from torch import Tensor, nn
 
 from ..samples import PackedSamples
-from . import composed, tcnn_volume
+from . import tcnn_volume
+from .defaults import Defaults
 from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
 from .spherical import SH_DIM
@@ -218,11 +219,11 @@ class TcnnKernels(TritonKernels):
         self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
     ) -> Tensor:
         """See the interface: two modules, one after the other."""
-        return composed.encode_mlp(self, positions, table, weights, grid, layout, rows)
+        return Defaults.encode_mlp(self, positions, table, weights, grid, layout, rows)
 
     def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
         """See the interface: harmonics of each ray, spread, and the perceptron."""
-        return composed.sh_mlp(self, raw, rays_d, samples, weights, layout)
+        return Defaults.sh_mlp(self, raw, rays_d, samples, weights, layout)
 
     def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
         """See the interface."""

@@ -6,14 +6,12 @@ of those gradients alone.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 import torch
 from numba import njit
 from torch import Tensor
 
-from ..interface import ADAM_MAX_STEPS, AdamSettings, AdamState
+from ..adam import ADAM_MAX_STEPS, AdamSettings, AdamState, bias_corrections, whole_vectors
 from . import pool
 from .simd import any_nonzero, as_float, minimum_u, spread_f, spread_u, sqrt, where_nonzero
 from .simd_memory import gather, load, load_u16, store, store_half, store_u16
@@ -52,13 +50,6 @@ def sparse_step(param, grad, first, second, steps, half, rates, beta1, beta2, ep
                 store_half(half, i, p)
 
 
-@lru_cache(maxsize=4)
-def _corrections(beta1: float, beta2: float) -> np.ndarray:
-    """sqrt(1 - beta2^n) / (1 - beta1^n) for n = 0 .. ADAM_MAX_STEPS (n = 0 is never read)."""
-    n = np.maximum(np.arange(ADAM_MAX_STEPS + 1, dtype=np.float64), 1.0)
-    return np.sqrt(1.0 - beta2**n) / (1.0 - beta1**n)
-
-
 def step(param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, half: Tensor | None) -> None:
     """One step on a whole vector, in place.
 
@@ -68,9 +59,8 @@ def step(param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, 
         settings: hyper-parameters.
         half: float16 copy of the parameters to keep in step, or None.
     """
-    if param.shape[0] % 16:
-        raise ValueError(f"A parameter vector's length must be a multiple of 16, not {param.shape[0]}.")
-    rates = (settings.learning_rate * _corrections(settings.beta1, settings.beta2)).astype(np.float32).view(np.uint32)
+    whole_vectors(param.shape[0])
+    rates = (settings.learning_rate * bias_corrections(settings.beta1, settings.beta2)).astype(np.float32).view(np.uint32)
     arrays = [t.detach().numpy() for t in (param, grad, state.exp_avg, state.exp_avg_sq)]
     counts = state.steps.numpy().view(np.uint16)
     copy = np.empty(0, np.uint16) if half is None else half.view(torch.int16).numpy().view(np.uint16)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
@@ -12,36 +11,10 @@ from ..layout import HashGridLayout
 from . import buffers, hashgrid, pool
 
 
-class HalfTables:
-    """float16 copies of hash tables, kept in step with the float32 parameters.
-
-    Torch counts every in-place change of a tensor; a copy is made anew when that count has moved on. The optimiser kernel
-    writes parameter and copy together without counting.
-    """
-
-    def __init__(self) -> None:
-        self._copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
-
-    def of(self, table: Tensor) -> Tensor:
-        """The up-to-date float16 copy of a float32 table."""
-        found = self._copies.get(id(table))
-        if found is not None and found[0]() is table:
-            if found[1] == table._version:
-                return found[2]
-            half = found[2]
-        else:
-            self._copies = {key: entry for key, entry in self._copies.items() if entry[0]() is not None}
-            half = torch.empty(table.shape, dtype=torch.float16)
-        source = table.detach()
-        ranges = pool.chunks(source.shape[0], 16, at_least=1 << 18)
-        pool.run(lambda c: half[slice(*ranges[c])].copy_(source[slice(*ranges[c])]), len(ranges))
-        self._copies[id(table)] = (weakref.ref(table), table._version, half)
-        return half
-
-    def current(self, table: Tensor) -> Tensor | None:
-        """The copy if there is one and it is up to date."""
-        found = self._copies.get(id(table))
-        return found[2] if found and found[0]() is table and found[1] == table._version else None
+def copy_half(target: Tensor, source: Tensor) -> None:
+    """Write a float16 copy, all threads together."""
+    ranges = pool.chunks(source.shape[0], 16, at_least=1 << 18)
+    pool.run(lambda c: target[slice(*ranges[c])].copy_(source[slice(*ranges[c])]), len(ranges))
 
 
 def _forward(x: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:

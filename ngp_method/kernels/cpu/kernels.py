@@ -9,15 +9,17 @@ from torch import Tensor
 
 from ...samples import PackedSamples
 from ...scene import SceneGeometry
-from .. import composed
-from ..interface import AdamSettings, AdamState, Composited
+from ..adam import AdamSettings, AdamState
+from ..defaults import Defaults
+from ..derived import Derived, half_copies
+from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..spherical import spherical_harmonics
 from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, volume
 from . import cells as grid_cells
 
 
-class CpuKernels:
+class CpuKernels(Defaults):
     """Numba kernels for any processor.
 
     Args:
@@ -37,8 +39,8 @@ class CpuKernels:
             raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
         if precision == "float32":
             self.name = "cpu-float32"
-        self.half_tables = encode.HalfTables()
-        self._grid = volume.PackedGrid()
+        self.half_tables = half_copies(encode.copy_half)
+        self._grid = Derived(volume.pack_grid)
         kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
@@ -65,16 +67,6 @@ class CpuKernels:
         if missing:
             dense.append(torch.zeros(dense[0].shape[0], missing))
         return mlp.perceptron(dense, weights, layout, rows)
-
-    def encode_mlp(
-        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
-        """See the interface."""
-        return composed.encode_mlp(self, positions, table, weights, grid, layout, rows)
-
-    def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
-        """See the interface."""
-        return composed.sh_mlp(self, raw, rays_d, samples, weights, layout)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]

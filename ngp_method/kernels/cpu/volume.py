@@ -19,27 +19,15 @@ RAYS_PER_TASK = 256
 """Rays marched at a time: their scratch rows (256 * 1024 * 8 bytes) stay in the second-level cache."""
 
 
-class PackedGrid:
-    """The occupancy grid as the marcher reads it (:func:`marching.pack_occupancy`); made anew when the grid changed."""
-
-    def __init__(self) -> None:
-        self._key: tuple[int, int, torch.Size] | None = None
-        self._held: Tensor | None = None
-        self._packed = (np.zeros(0, np.uint8), np.zeros(0, np.uint8))
-
-    def of(self, occupied: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """(bits, blocks) of bool [K, G, G, G]."""
-        key = (occupied.data_ptr(), occupied._version, occupied.shape)
-        if key != self._key:
-            levels, grid = occupied.shape[0], occupied.shape[1]
-            if grid % marching.SKIP:
-                raise ValueError(f"The occupancy grid's resolution must be a multiple of {marching.SKIP}, not {grid}.")
-            shape = (levels, *[grid // marching.SKIP] * 3)
-            bits, blocks = np.zeros((*shape, marching.SKIP, marching.SKIP), np.uint8), np.zeros(shape, np.uint8)
-            marching.pack_occupancy(occupied.view(torch.uint8).numpy(), bits, blocks)
-            self._packed, self._key = (bits, blocks), key
-            self._held = occupied  # alive, so that no other grid comes to lie at its address
-        return self._packed
+def pack_grid(occupied: Tensor, former: object = None) -> tuple[np.ndarray, np.ndarray]:
+    """The occupancy grid, bool [K, G, G, G], as the marcher reads it: bits and blocks (:func:`marching.pack_occupancy`)."""
+    levels, grid = occupied.shape[0], occupied.shape[1]
+    if grid % marching.SKIP:
+        raise ValueError(f"The occupancy grid's resolution must be a multiple of {marching.SKIP}, not {grid}.")
+    shape = (levels, *[grid // marching.SKIP] * 3)
+    bits, blocks = np.zeros((*shape, marching.SKIP, marching.SKIP), np.uint8), np.zeros(shape, np.uint8)
+    marching.pack_occupancy(occupied.view(torch.uint8).numpy(), bits, blocks)
+    return bits, blocks
 
 
 def _array(tensor: Tensor) -> np.ndarray:
@@ -50,7 +38,7 @@ def march(
     rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, grid: tuple[np.ndarray, np.ndarray],
     geometry: SceneGeometry, jitter: Tensor | None, max_samples: int | None,
 ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
-    """The operation ``march`` through a :class:`PackedGrid`."""
+    """The operation ``march`` through a grid that :func:`pack_grid` made."""
     n_rays, limit = rays_o.shape[0], max_samples or MAX_STEPS
     o, d, near, far = _array(rays_o), _array(rays_d), _array(t_min), _array(t_max)
     shift = np.zeros(n_rays, np.float32) if jitter is None else _array(jitter)

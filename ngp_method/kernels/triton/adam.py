@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..interface import ADAM_MAX_STEPS, AdamSettings, AdamState
+from ..adam import ADAM_MAX_STEPS, AdamSettings, AdamState, bias_corrections, whole_vectors
 from . import aot
 from .hash_cells import block_of
 
@@ -78,9 +78,8 @@ def adam_kernel(  # type: ignore[no-untyped-def]
 
 @lru_cache(maxsize=8)
 def _corrections(beta1: float, beta2: float, device: torch.device) -> Tensor:
-    """sqrt(1 - beta2^n) / (1 - beta1^n) for n = 0 .. ADAM_MAX_STEPS (n = 0 is never read)."""
-    n = np.maximum(np.arange(ADAM_MAX_STEPS + 1, dtype=np.float64), 1.0)
-    return torch.from_numpy((np.sqrt(1.0 - beta2**n) / (1.0 - beta1**n)).astype(np.float32)).to(device)
+    """Bias corrections, float32 on a device."""
+    return torch.from_numpy(bias_corrections(beta1, beta2).astype(np.float32)).to(device)
 
 
 def step(
@@ -102,8 +101,7 @@ def step(
         average: [P] float32 running average to take a step of, or None; weight: of the new parameters in it.
     """
     size = param.shape[0]
-    if size % 16:
-        raise ValueError(f"A parameter vector's length must be a multiple of 16, not {size}.")
+    whole_vectors(size)
     if not size:
         return
     p, beta1, beta2 = param.detach(), settings.beta1, settings.beta2

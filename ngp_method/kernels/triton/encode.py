@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any
 
 import torch
@@ -16,36 +15,6 @@ from . import spherical_kernel
 from .hash_cells import OPTIONS
 from .hash_launch import add_table_gradient, encode, position_gradient
 from .runs import empty_runs
-
-
-class HalfTables:
-    """float16 copies of hash tables, kept in step with the float32 parameters.
-
-    Torch counts every in-place change of a tensor; a copy is made anew when that count has moved on. The optimiser kernel
-    writes parameter and copy together without counting.
-    """
-
-    def __init__(self) -> None:
-        self._copies: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
-
-    def of(self, table: Tensor) -> Tensor:
-        """The up-to-date float16 copy of a float32 table."""
-        found = self._copies.get(id(table))
-        if found is not None and found[0]() is table:
-            if found[1] == table._version:
-                return found[2]
-            half = found[2]
-        else:
-            self._copies = {key: entry for key, entry in self._copies.items() if entry[0]() is not None}
-            half = torch.empty(table.shape, dtype=torch.float16, device=table.device)
-        half.copy_(table.detach())
-        self._copies[id(table)] = (weakref.ref(table), table._version, half)
-        return half
-
-    def current(self, table: Tensor) -> Tensor | None:
-        """The copy if there is one and it is up to date."""
-        found = self._copies.get(id(table))
-        return found[2] if found and found[0]() is table and found[1] == table._version else None
 
 
 def _table_gradient(

@@ -9,14 +9,18 @@ from torch import Tensor
 
 from ...samples import PackedSamples
 from ...scene import SceneGeometry
-from .. import cells as grid_cells
-from ..interface import AdamSettings, AdamState, Composited
+from ..adam import AdamSettings, AdamState
+from ..defaults import Defaults
+from ..derived import half_copies
+from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from . import adam, compositing, device, encode, fused, marching, mlp, packing
 
 
-class TritonKernels:
+class TritonKernels(Defaults):
     """Triton kernels for CUDA and ROCm devices (and, under TRITON_INTERPRET=1, for tests on a processor).
+
+    The occupancy grid's updates are torch's: few launches over a few million cells, once in 16 steps.
 
     Features are [N, C] in ``dtype`` with strides (1, N rounded up to 16), see runs.py: feature-major, so that each level of the
     hash grid is written, and each row of a matrix product's operand read, in one run of neighbouring addresses.
@@ -38,7 +42,7 @@ class TritonKernels:
         self.low_precision = self.dtype != torch.float32
         if precision == "float32":
             self.name = "triton-float32"
-        self.half_tables = encode.HalfTables()
+        self.half_tables = half_copies()
         kind = str(self.dtype).removeprefix("torch.")
         where = "Triton's interpreter" if device.interpreted() else torch.cuda.get_device_name()
         self.description = f"Triton on {where}, {kind}"
@@ -106,21 +110,3 @@ class TritonKernels:
     ) -> None:  # fmt: skip
         """See the interface."""
         adam.step(param, grad, state, settings, self.half_tables.current(param), average, weight)
-
-    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
-        """See the interface."""
-        average.lerp_(value.detach(), weight)
-
-    # Few launches over a few million cells, once in 16 steps: torch's own kernels are as good.
-
-    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
-        """See the interface."""
-        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
-
-    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
-        """See the interface."""
-        return grid_cells.cell_points(cells, resolution, cascades, seed)
-
-    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
-        """See the interface."""
-        grid_cells.raise_cells(values, cells, found, decay)

@@ -1,0 +1,45 @@
+"""Operations that a kernel set inherits where it has nothing better: compositions of its others, and plain torch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..samples import PackedSamples
+from . import cells as grid_cells
+from .interface import Kernels
+from .layout import HashGridLayout, MLPLayout
+
+
+class Defaults:
+    """See :class:`~.interface.Kernels` for what each of them does."""
+
+    @torch.no_grad()
+    def encode_mlp(
+        self: Kernels, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface: two operations, one after the other."""
+        return self.mlp([self.hash_encode(positions, table, grid)], weights, layout, rows)
+
+    @torch.no_grad()
+    def sh_mlp(
+        self: Kernels, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout
+    ) -> Tensor:
+        """See the interface: harmonics of each ray, spread, and the perceptron."""
+        return self.mlp([raw, self.spread(self.sh_encode(rays_d), samples)], weights, layout)
+
+    def average(self, average: Tensor, value: Tensor, weight: float) -> None:
+        """See the interface."""
+        average.lerp_(value.detach(), weight)
+
+    def draw_cells(self, values: Tensor, occupied: Tensor, n_turn: int, n_occupied: int, first: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.draw_cells(values, occupied, n_turn, n_occupied, first, seed)
+
+    def cell_points(self, cells: Tensor, resolution: int, cascades: int, seed: int) -> Tensor:
+        """See the interface."""
+        return grid_cells.cell_points(cells, resolution, cascades, seed)
+
+    def raise_cells(self, values: Tensor, cells: Tensor, found: Tensor, decay: float) -> None:
+        """See the interface."""
+        grid_cells.raise_cells(values, cells, found, decay)
