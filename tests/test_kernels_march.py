@@ -51,7 +51,8 @@ def test_march_equals_the_dense_walk(kernel_set: str, scale: int, density: float
 
 @pytest.mark.parametrize("scale", [1, 2, 4])
 def test_the_other_cone_angle(kernel_set: str, scale: int) -> None:
-    case = march_cases.make(march_cases.ForcedCone(**DYADIC, aabb_scale=scale), 0.05, count=8)
+    # Four steps to a cell, as training has with its finest steps and four times as many cells.
+    case = march_cases.make(march_cases.ForcedCone(**DYADIC, aabb_scale=scale, step_scale=4.0), 0.05, count=8)
     march_cases.compare(case, *case.march(kernels_of(kernel_set)))
 
 
@@ -78,7 +79,8 @@ def test_full_resolution_with_empty_blocks_off_centre(kernel_set: str, scale: in
 def test_other_resolutions(kernel_set: str, scale: int, grid: int) -> None:
     """Grids whose blocks of eight cells do not end where the next finer cascade begins."""
     for seed in range(3):
-        geometry = SceneGeometry(**DYADIC, aabb_scale=scale)
+        # As many steps to a cell whatever its size: nine.
+        geometry = SceneGeometry(**DYADIC, aabb_scale=scale, step_scale=64 / grid)
         case = march_cases.make(geometry, 0.3, grid=grid, count=6, seed=seed, blobs=True)
         march_cases.compare(case, *case.march(kernels_of(kernel_set)))
 
@@ -96,7 +98,9 @@ def test_nothing_and_everything_occupied(kernel_set: str, fill: bool) -> None:
 @pytest.mark.parametrize("scale", [1, 8])
 def test_going_on_gives_the_same_samples(kernel_set: str, scale: int, limit: int) -> None:
     kernels = kernels_of(kernel_set)
-    case = march_cases.make(SceneGeometry(**DYADIC, aabb_scale=scale), 0.05, count=6)
+    # A leg for each of a hundred samples proves no more than twenty legs.
+    coarser = {1: 8.0 * scale**0.5, 7: 3.0 * scale**0.5, 64: 1.0}[limit]
+    case = march_cases.make(SceneGeometry(**DYADIC, aabb_scale=scale, step_scale=coarser), 0.05, count=6)
     whole, end = case.march(kernels)
     samples, t = case.march(kernels, limit)
     march_cases.compare(case, samples, t, limit)
@@ -128,7 +132,7 @@ def test_limits_above_the_default(kernel_set: str) -> None:
     case = march_cases.make(box, 0.0, count=4)
     case.occupied.fill_(True)
     case.t_min.zero_()
-    case.t_max.fill_(4000.0)
+    case.t_max.fill_(1.5 * box.box_size)
     longest = {}
     for limit in (None, 1500):
         samples, resume = case.march(kernels_of(kernel_set), limit)
@@ -139,7 +143,7 @@ def test_limits_above_the_default(kernel_set: str) -> None:
 
 
 def test_no_jitter_is_jitter_zero(kernel_set: str) -> None:
-    case = march_cases.make(SceneGeometry(**DYADIC), 0.05, count=4)
+    case = march_cases.make(SceneGeometry(**DYADIC, step_scale=4.0), 0.05, count=4)
     without, end = case.march(kernels_of(kernel_set), jitter=False)
     case.jitter.zero_()
     zero, same_end = case.march(kernels_of(kernel_set))
@@ -170,7 +174,7 @@ def test_no_rays_and_rays_that_end_before_they_begin(kernel_set: str) -> None:
 def test_changes_of_the_grid_are_seen(kernel_set: str) -> None:
     """A set may keep something made from the grid: it may outlive neither a change in place nor the grid."""
     kernels = kernels_of(kernel_set)
-    geometry = SceneGeometry(**DYADIC)
+    geometry = SceneGeometry(**DYADIC, step_scale=8.0)
     case = march_cases.make(geometry, 0.0, count=4)
     for seed in range(8):
         # A new grid may lie where the last one lay.

@@ -77,6 +77,14 @@ def test_every_kernel_of_the_package_has_a_variant() -> None:
     assert launched <= listed, f"no variant of {sorted(launched - listed)}"
 
 
+def test_fusing_products_and_sums_is_said_of_every_kernel() -> None:
+    """Triton's default differs between versions; the bits of a ray's steps must not."""
+    said = {variant.name: variant.options.get("enable_fp_fusion") for variant in aot.all_variants()}
+    assert not [name for name, fused in said.items() if fused is None]
+    exact = {name for name, fused in said.items() if not fused}
+    assert exact == {name for name in said if name.startswith(("marching_walk/", "marching_fill/"))}
+
+
 def test_bfloat16_is_left_out_where_the_chip_lacks_it() -> None:
     half = aot.Variant("a/float16", None, {"x": "*fp16"}, {})
     assert aot.runs_on(half, "sm_75")

@@ -16,7 +16,7 @@ from kernel_cases import (
 )
 from torch import Tensor
 
-from ngp_method.kernels.triton import compositing, packing
+from ngp_method.kernels.triton import compositing, marching, packing, packing_kernels, runs
 from ngp_method.kernels.triton import compositing_kernels as kernels
 from ngp_method.rendering import Rendered, _accumulate
 from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
@@ -31,7 +31,7 @@ REFERENCE = kernels_of("reference")
 def gpu_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rays and sixteen samples a tile: several programs, several tiles a ray."""
     monkeypatch.setattr(kernels, "interpreted", lambda: False)
-    monkeypatch.setattr(packing, "interpreted", lambda: False)
+    monkeypatch.setattr(packing_kernels, "interpreted", lambda: False)
 
 
 def _batch(counts: list[int], seed: int = 0, opaque: float = 80.0) -> tuple[PackedSamples, Tensor, Tensor]:
@@ -145,13 +145,38 @@ def test_features_of_any_layout(n_features: int, dtype: torch.dtype) -> None:
     for layout, features in _layouts(samples.n_samples, n_features, dtype).items():
         _, (kept,) = packing.keep_first(samples, counts, [features])
         assert kept.dtype == dtype
-        assert kept.stride() == (1, index.shape[0]), layout
+        assert runs.in_runs(kept), layout
         assert torch.equal(kept, features[index]), layout
     for layout, features in _layouts(samples.n_rays, n_features, dtype).items():
         spread = packing.spread(features, samples)
         assert spread.dtype == dtype
-        assert spread.stride() == (1, samples.n_samples), layout
+        assert runs.in_runs(spread), layout
         assert torch.equal(spread, features[samples.ray_indices.long()]), layout
+
+
+@pytest.mark.parametrize("counts", [[5, 0, 130, 9, 1], [1], [0, 15, 2], [16, 16]], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_whatever_goes_by_samples_lies_in_runs(counts: list[int], dtype: torch.dtype) -> None:
+    """Also where N is no multiple of 16: who reads it then takes whole vectors, and is compiled for nothing else."""
+    samples, sigmas, rgbs = _batch(counts)
+    n, halves = samples.n_samples, (samples.packed_info[:, 1] + 1) // 2
+    features = torch.randn(n, 5, generator=generator(n)).to(dtype)
+    of_rays = torch.randn(samples.n_rays, 16, generator=generator(n, 1)).to(dtype)
+    padded = {"capacity": n + 3}
+    leaf = rgbs.clone().requires_grad_()
+    (d_rgbs,) = torch.autograd.grad(compositing.composite(sigmas, leaf, samples).rgbs.sum(), leaf)
+    directions = torch.nn.functional.normalize(torch.randn(samples.n_rays, 3, generator=generator(n, 2)), dim=-1)
+    found = {
+        "first": packing.keep_first(samples, halves, [features, rgbs])[1],
+        "first, padded": packing.keep_first(samples, halves, [features, rgbs], **padded)[1],
+        "spread": [packing.spread(of_rays, samples)],
+        "positions": [marching.points(torch.zeros(samples.n_rays, 3), directions, samples, SceneGeometry())],
+        "gradient of colours": [d_rgbs],
+    }
+    for what, tensors in found.items():
+        for tensor in tensors:
+            assert runs.in_runs(tensor), what
+            assert torch.isfinite(tensor).all(), what
 
 
 @pytest.mark.parametrize("room", [0, 1, 300])

@@ -12,7 +12,7 @@ from kernel_cases import (
 )
 from torch import Tensor
 
-from ngp_method.kernels.triton import marching, occupancy, packing
+from ngp_method.kernels.triton import marching, marching_samples, occupancy, packing_kernels, runs
 from ngp_method.kernels.triton import marching_kernels as kernels
 from ngp_method.samples import PackedSamples
 from ngp_method.scene import SceneGeometry
@@ -62,9 +62,8 @@ def test_block_sizes_of_a_gpu(scale: int, monkeypatch: pytest.MonkeyPatch) -> No
     """Several programs, their last lanes without a ray; eight steps a look."""
     case = _case(scale, count=7)
     samples, resume = case.march(OnTriton())
-    monkeypatch.setattr(kernels, "interpreted", lambda: False)
-    monkeypatch.setattr(occupancy, "interpreted", lambda: False)
-    monkeypatch.setattr(packing, "interpreted", lambda: False)
+    for module in (kernels, marching_samples, occupancy, packing_kernels):
+        monkeypatch.setattr(module, "interpreted", lambda: False)
     assert kernels.walk_sizes(True)["BLOCK"] < 42
     case.occupied = case.occupied.clone()
     again, same_resume = case.march(OnTriton())
@@ -73,7 +72,7 @@ def test_block_sizes_of_a_gpu(scale: int, monkeypatch: pytest.MonkeyPatch) -> No
     got = marching.points(case.rays_o, case.rays_d, again, case.geometry)
     monkeypatch.undo()
     assert torch.equal(got, marching.points(case.rays_o, case.rays_d, samples, case.geometry))
-    assert got.stride() == (1, samples.n_samples)
+    assert runs.in_runs(got)
 
 
 def _used(samples: PackedSamples) -> int:

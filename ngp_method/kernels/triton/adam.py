@@ -23,7 +23,7 @@ from .hash_cells import block_of
 BLOCK = block_of(1024)
 """Parameters of a program: a vector to a thread."""
 
-OPTIONS = {"num_warps": 8, "num_stages": 1, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": 8, "num_stages": 1, **aot.FUSED}
 
 MOST: tl.constexpr = tl.constexpr(ADAM_MAX_STEPS)
 
@@ -125,10 +125,6 @@ def variants() -> list[aot.Variant]:
     for copy in (False, True):
         for average in (False, True):
             what = f"{'float16 copy' if copy else 'alone'}{', average' if average else ''}"
-            constants = {"HALF": copy, "AVERAGE": average, "BLOCK": BLOCK}
-            pointers = (*vectors, "steps", "half")
-            warps, stages = OPTIONS["num_warps"], OPTIONS["num_stages"]
-            fusion = {"enable_fp_fusion": OPTIONS["enable_fp_fusion"]}
-            name = f"adam/{what}/float32"
-            found.append(aot.Variant(name, adam_kernel, signature, constants, warps, stages, pointers, fusion))
+            given = {"HALF": copy, "AVERAGE": average, "BLOCK": BLOCK, **OPTIONS}
+            found.append(aot.variant(f"adam/{what}/float32", adam_kernel, signature, given))
     return found

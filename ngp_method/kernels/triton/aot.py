@@ -20,6 +20,14 @@ from .device import interpreted
 
 KIB = 1024
 
+FUSED = {"enable_fp_fusion": True}
+"""Launch option of every kernel but those with EXACT: a product and the sum it goes into are rounded once, as one instruction
+does both. Stated at every launch, as Triton's default is not the same in all versions (3.10 turns it off)."""
+
+EXACT = {"enable_fp_fusion": False}
+"""Launch option of the kernels that say where a ray's steps begin and end: those bits must be the same from every kernel and
+every kernel set. Products and sums are fused only where it says ``fma``."""
+
 
 @dataclass(frozen=True)
 class Variant:
@@ -51,6 +59,21 @@ class Variant:
         """Whether any operand is bfloat16."""
         words = [self.name, *self.signature.values(), *map(str, self.constants.values())]
         return any("bf16" in word or "bfloat16" in word for word in words)
+
+
+def variant(
+    name: str, function: Any, signature: Mapping[str, str], given: Mapping[str, Any], not_on: tuple[str, ...] = ()
+) -> Variant:
+    """A kernel as it is launched, with pointers as torch makes them.
+
+    Args:
+        given: what the launcher gives by name: the kernel's constants, and launch options.
+    """
+    constants = {key: value for key, value in given.items() if key in function.arg_names}
+    options = {key: value for key, value in given.items() if key not in constants}
+    launch = {key: options.pop(key) for key in ("num_warps", "num_stages") if key in options}
+    aligned = tuple(key for key, kind in signature.items() if kind.startswith("*"))
+    return Variant(name, function, signature, constants, aligned=aligned, options=options, not_on=not_on, **launch)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from ...samples import PackedSamples
 from ..interface import Composited
 from . import compositing_kernels as kernels
 from .marching import flat
+from .runs import empty_runs
 
 
 def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
@@ -27,7 +28,7 @@ def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> 
     return counts
 
 
-def _launch(n_rays: int, n_samples: int) -> tuple[tuple[int], dict[str, int]]:
+def _launch(n_rays: int, n_samples: int) -> tuple[tuple[int], dict[str, Any]]:
     """Grid that reaches all rays and all slots, and sizes."""
     tile, padding = kernels.tile()
     return (max(triton.cdiv(n_rays, tile["RAYS"]), triton.cdiv(n_samples, padding)),), {**tile, "PADDING": padding}
@@ -60,15 +61,15 @@ class Composite(torch.autograd.Function):
         sigmas, rgbs, *sums, weights = ctx.saved_tensors
         samples: PackedSamples = ctx.samples
         n_rays, n = samples.n_rays, samples.n_samples
-        d_sigmas, d_rgbs = torch.empty(n, device=sigmas.device), torch.empty(3, n, device=sigmas.device)
+        d_sigmas, d_rgbs = torch.empty(n, device=sigmas.device), empty_runs(n, 3, torch.float32, sigmas.device)
         d_sums = [torch.zeros_like(total) if d is None else flat(d) for d, total in zip(grad_outputs, sums)]
         if n_rays:
             grid, sizes = _launch(n_rays, n)
             kernels.backward[grid](
                 sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, weights, *sums, *d_sums,
-                d_sigmas, d_rgbs, n_rays, n, sigmas.stride(0), *rgbs.stride(), **sizes,
+                d_sigmas, d_rgbs, n_rays, n, sigmas.stride(0), *rgbs.stride(), d_rgbs.stride(1), **sizes,
             )  # fmt: skip
-        return d_sigmas, d_rgbs.t(), None
+        return d_sigmas, d_rgbs, None
 
 
 def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:

@@ -11,14 +11,16 @@ sample's own thickness off the sum that includes it would lose everything in fro
 
 from __future__ import annotations
 
+from typing import Any
+
 import triton
 import triton.language as tl
 
-from .aot import Variant
+from .aot import FUSED, Variant
 from .device import interpreted
-from .packing import PLAIN, variant
+from .packing_kernels import PLAIN, read_runs, used_slots, variant
 
-TILE = {"RAYS": 4, "SAMPLES": 16, "num_warps": 1, "num_stages": 1}
+TILE = {"RAYS": 4, "SAMPLES": 16, "num_warps": 1, "num_stages": 1, **FUSED}
 """Two numbers a thread (AMD: one). More samples would idle behind short rays (10 to 60 samples in training), fewer would cut
 sectors of memory; more rays would wait for the longest of them, and 2^14 rays are 31 warps on each of 132 processors so."""
 
@@ -26,17 +28,9 @@ PADDING = 256
 """Slots behind the last run that a program clears, if they are its own (see :mod:`.packing`)."""
 
 
-def tile() -> tuple[dict[str, int], int]:
+def tile() -> tuple[dict[str, Any], int]:
     """Sizes of every kernel here, and PADDING; in the interpreter it is the number of programs that takes time."""
     return ({**TILE, "RAYS": 512, "SAMPLES": 64}, 1 << 15) if interpreted() else (TILE, PADDING)
-
-
-@triton.jit
-def _runs(info, n_rays, RAYS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """(ray, first sample, number of samples) of this program's rays."""
-    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
-    first = tl.load(info + 2 * ray, mask=ray < n_rays, other=0)
-    return ray, first, tl.load(info + 2 * ray + 1, mask=ray < n_rays, other=0)
 
 
 @triton.jit
@@ -55,15 +49,14 @@ def _opacity(x):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _clear(rows, count: tl.constexpr, info, n_rays, n, PADDING: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Zeros behind the last run in ``count`` rows of n numbers: this program's share of the slots."""
-    last = info + 2 * (n_rays - 1)
-    used = tl.load(last) + tl.load(last + 1)
+def _clear(rows, room, count: tl.constexpr, info, n_rays, n, PADDING: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Zeros behind the last run in ``count`` rows of n numbers, ``room`` apart: this program's share of the slots."""
+    used = used_slots(info, n_rays)
     begin = tl.program_id(0) * PADDING
     if (begin + PADDING > used) & (begin < n):
         i = begin + tl.arange(0, PADDING)
         for row in tl.static_range(count):
-            tl.store(rows + row * n + i, tl.zeros([PADDING], tl.float32), mask=(i >= used) & (i < n))
+            tl.store(rows + row * room + i, tl.zeros([PADDING], tl.float32), mask=(i >= used) & (i < n))
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -71,7 +64,7 @@ def visible(  # type: ignore[no-untyped-def]
     sigmas, t_starts, t_ends, info, counts, n_rays, per_sigma, limit, RAYS: tl.constexpr, SAMPLES: tl.constexpr
 ):
     """Samples of each ray before which the optical thickness is at most ``limit``: counts int32 [R]."""
-    ray, first, count = _runs(info, n_rays, RAYS)
+    ray, first, count = read_runs(info, n_rays, RAYS)
     before = tl.zeros([RAYS], tl.float32)
     # Counted in float32: Triton 3.2's interpreter makes int64 of a sum of int32, and stores that.
     seen = tl.zeros([RAYS], tl.float32)
@@ -104,13 +97,22 @@ def _weights(  # type: ignore[no-untyped-def]
     return i, valid, weight, before, middle, thickness + tl.sum(x, axis=1)
 
 
+@triton.jit
+def _add_tile(red, green, blue, opacity, depth, weight, middle, colour, per_channel, valid):  # type: ignore[no-untyped-def]
+    """The five sums with one more tile of samples, whose red ``colour`` points to."""
+    red += weight * tl.load(colour, mask=valid, other=0.0)
+    green += weight * tl.load(colour + per_channel, mask=valid, other=0.0)
+    blue += weight * tl.load(colour + 2 * per_channel, mask=valid, other=0.0)
+    return red, green, blue, opacity + weight, depth + weight * middle
+
+
 @triton.jit(do_not_specialize=PLAIN)
 def forward(  # type: ignore[no-untyped-def]
     sigmas, rgbs, t_starts, t_ends, info, colours, opacities, depths, weights, n_rays, n, per_sigma, per_sample, per_channel,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, PADDING: tl.constexpr,
 ):  # fmt: skip
     """Weights [n] and sums: colours [R, 3], opacities [R], depths [R], all float32."""
-    ray, first, count = _runs(info, n_rays, RAYS)
+    ray, first, count = read_runs(info, n_rays, RAYS)
     zeros = tl.zeros([RAYS, SAMPLES], tl.float32)
     red, green, blue, opacity, depth = zeros, zeros, zeros, zeros, zeros
     thickness = tl.zeros([RAYS], tl.float32)
@@ -119,18 +121,15 @@ def forward(  # type: ignore[no-untyped-def]
             sigmas, per_sigma, t_starts, t_ends, first, count, begin, thickness, SAMPLES
         )
         tl.store(weights + i, weight, mask=valid)
-        colour = rgbs + i * per_sample
-        red += weight * tl.load(colour, mask=valid, other=0.0)
-        green += weight * tl.load(colour + per_channel, mask=valid, other=0.0)
-        blue += weight * tl.load(colour + 2 * per_channel, mask=valid, other=0.0)
-        opacity += weight
-        depth += weight * middle
+        red, green, blue, opacity, depth = _add_tile(
+            red, green, blue, opacity, depth, weight, middle, rgbs + i * per_sample, per_channel, valid
+        )
     tl.store(colours + 3 * ray, tl.sum(red, axis=1), mask=ray < n_rays)
     tl.store(colours + 3 * ray + 1, tl.sum(green, axis=1), mask=ray < n_rays)
     tl.store(colours + 3 * ray + 2, tl.sum(blue, axis=1), mask=ray < n_rays)
     tl.store(opacities + ray, tl.sum(opacity, axis=1), mask=ray < n_rays)
     tl.store(depths + ray, tl.sum(depth, axis=1), mask=ray < n_rays)
-    _clear(weights, 1, info, n_rays, n, PADDING)
+    _clear(weights, n, 1, info, n_rays, n, PADDING)
 
 
 @triton.jit
@@ -154,7 +153,7 @@ def accumulate(  # type: ignore[no-untyped-def]
         weights: float32 [n], written: shares of the whole ray's light.
         median: opacity at which the median depth lies.
     """
-    ray, first, count = _runs(info, n_rays, RAYS)
+    ray, first, count = read_runs(info, n_rays, RAYS)
     real = ray < n_rays
     home = tl.load(rays + ray, mask=real, other=0)
     old = tl.load(opacities + home, mask=real, other=0.0)
@@ -168,12 +167,9 @@ def accumulate(  # type: ignore[no-untyped-def]
             sigmas, per_sigma, t_starts, t_ends, first, count, begin, thickness, SAMPLES
         )
         tl.store(weights + i, left[:, None] * weight, mask=valid)
-        colour = rgbs + i * per_sample
-        red += weight * tl.load(colour, mask=valid, other=0.0)
-        green += weight * tl.load(colour + per_channel, mask=valid, other=0.0)
-        blue += weight * tl.load(colour + 2 * per_channel, mask=valid, other=0.0)
-        opacity += weight
-        depth += weight * middle
+        red, green, blue, opacity, depth = _add_tile(
+            red, green, blue, opacity, depth, weight, middle, rgbs + i * per_sample, per_channel, valid
+        )
         # Gathered with this sample: one minus what is left behind it.
         behind = valid & (1.0 - left[:, None] * (before - weight) >= median)
         crossed = tl.minimum(crossed, tl.where(behind, middle, 1e30))
@@ -193,21 +189,21 @@ def accumulate(  # type: ignore[no-untyped-def]
     tl.store(t + home, stopped, mask=real)
     goes_on = (stopped < tl.load(t_max + home, mask=real, other=0.0)) & (1.0 - now > least)
     tl.store(alive + ray, goes_on.to(tl.uint8), mask=real)
-    _clear(weights, 1, info, n_rays, n, PADDING)
+    _clear(weights, n, 1, info, n_rays, n, PADDING)
 
 
 @triton.jit(do_not_specialize=PLAIN)
 def backward(  # type: ignore[no-untyped-def]
     sigmas, rgbs, t_starts, t_ends, info, weights, colours, opacities, depths, d_colours, d_opacities, d_depths,
-    d_sigmas, d_rgbs, n_rays, n, per_sigma, per_sample, per_channel,
+    d_sigmas, d_rgbs, n_rays, n, per_sigma, per_sample, per_channel, room,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr, PADDING: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of densities, d_sigmas [n], and colours, rows d_rgbs [3, n].
+    """Gradients of densities, d_sigmas [n], and colours, rows d_rgbs [3, room].
 
     With value v_i = d_colour . rgb_i + d_opacity + d_depth * middle_i and S_i = sum over j > i of weight_j * v_j:
     d sigma_i = dt_i * (T_{i+1} * v_i - S_i), T_{i+1} being the transmittance behind sample i.
     """
-    ray, first, count = _runs(info, n_rays, RAYS)
+    ray, first, count = read_runs(info, n_rays, RAYS)
     real = ray < n_rays
     g0 = tl.load(d_colours + 3 * ray, mask=real, other=0.0)
     g1 = tl.load(d_colours + 3 * ray + 1, mask=real, other=0.0)
@@ -236,12 +232,12 @@ def backward(  # type: ignore[no-untyped-def]
         rest = behind[:, None] - tl.cumsum(share, axis=1)
         tl.store(d_sigmas + i, (end - start) * (after * value - rest), mask=valid)
         tl.store(d_rgbs + i, g0[:, None] * weight, mask=valid)
-        tl.store(d_rgbs + n + i, g1[:, None] * weight, mask=valid)
-        tl.store(d_rgbs + 2 * n + i, g2[:, None] * weight, mask=valid)
+        tl.store(d_rgbs + room + i, g1[:, None] * weight, mask=valid)
+        tl.store(d_rgbs + 2 * room + i, g2[:, None] * weight, mask=valid)
         thickness += tl.sum(x, axis=1)
         behind -= tl.sum(share, axis=1)
-    _clear(d_sigmas, 1, info, n_rays, n, PADDING)
-    _clear(d_rgbs, 3, info, n_rays, n, PADDING)
+    _clear(d_sigmas, n, 1, info, n_rays, n, PADDING)
+    _clear(d_rgbs, room, 3, info, n_rays, n, PADDING)
 
 
 def variants() -> list[Variant]:
@@ -253,7 +249,7 @@ def variants() -> list[Variant]:
         "*i64": "rays",
         "*u8": "alive",
         "fp32": "limit least median",
-        "i32": "n_rays n per_channel",
+        "i32": "n_rays n per_channel room",
     }
     found = []
     for kernel in (visible, forward, backward, accumulate):

@@ -13,10 +13,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .hash_cells import four_entries, lattice, level_numbers
-from .hash_kernels import entry_features
-from .mlp_tiles import cast, first_layer, hidden, matrix, part, product, put_runs
-from .spherical_kernel import C0, C1, C2_XX, C2_XY, C2_ZZ, C3_0, C3_1, C3_2, C3_33, C3_XYZ
+from .hash_cells import coordinates, level_numbers
+from .hash_kernels import interpolated
+from .mlp_tiles import cast, first_layer, first_matrix, hidden, later_matrices, part, product, put_runs
+from .spherical_kernel import band_0, band_1, band_2, band_3
 
 PLAIN = ["n", "x_n", "x_c", "raw_n", "raw_c", "d_n", "d_c"]
 """Integers that Triton shall not specialise on (see mlp_kernels.py)."""
@@ -26,25 +26,8 @@ PLAIN = ["n", "x_n", "x_c", "raw_n", "raw_c", "d_n", "d_c"]
 def level_features(x, y, z, table, levels, level, F: tl.constexpr):  # type: ignore[no-untyped-def]
     """Features of positions [BLOCK] in one level -> float32 [BLOCK, F]."""
     scale, resolution, entries, offset, dense = level_numbers(levels, level)
-    px, fx = lattice(x, scale)
-    py, fy = lattice(y, scale)
-    pz, fz = lattice(z, scale)
-    gy = 1.0 - fy
-    gz = 1.0 - fz
-    source = table + offset * F
     f = tl.arange(0, F)
-    e0, e1, e2, e3 = four_entries(px, py, pz, resolution, entries, dense)
-    wx = 1.0 - fx
-    sums = (wx * gy * gz)[:, None] * entry_features(source, e0, f, F)
-    sums += (wx * fy * gz)[:, None] * entry_features(source, e1, f, F)
-    sums += (wx * gy * fz)[:, None] * entry_features(source, e2, f, F)
-    sums += (wx * fy * fz)[:, None] * entry_features(source, e3, f, F)
-    e0, e1, e2, e3 = four_entries(px + 1, py, pz, resolution, entries, dense)
-    sums += (fx * gy * gz)[:, None] * entry_features(source, e0, f, F)
-    sums += (fx * fy * gz)[:, None] * entry_features(source, e1, f, F)
-    sums += (fx * gy * fz)[:, None] * entry_features(source, e2, f, F)
-    sums += (fx * fy * fz)[:, None] * entry_features(source, e3, f, F)
-    return sums
+    return interpolated(x, y, z, x, y, z, table + offset * F, f, scale, resolution, entries, dense, F, False)
 
 
 @triton.jit
@@ -96,16 +79,13 @@ def four(a, b, c, d):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def harmonics(x, y, z, DTYPE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Unit directions [BLOCK] -> their spherical harmonics [BLOCK, 16] (see ..spherical for the forms)."""
-    xx = x * x
-    yy = y * y
-    zz = z * z
-    # Constants stand on the right: in the interpreter a constant times a tensor is no tensor.
-    k0 = four(tl.zeros_like(x) + C0, x * y * C2_XY, (xx - yy) * C2_XX, z * (5.0 * zz - 3.0) * C3_0)
-    k1 = four(y * -C1, y * z * -C2_XY, y * (yy - 3.0 * xx) * C3_33, x * (1.0 - 5.0 * zz) * C3_1)
-    k2 = four(z * C1, (3.0 * zz - 1.0) * C2_ZZ, x * y * z * C3_XYZ, z * (xx - yy) * C3_2)
-    k3 = four(x * -C1, x * z * -C2_XY, y * (1.0 - 5.0 * zz) * C3_1, x * (3.0 * yy - xx) * C3_33)
+def sixteen_harmonics(x, y, z, DTYPE: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Unit directions [BLOCK] -> their spherical harmonics, tile [BLOCK, 16]."""
+    h1, h2, h3 = band_1(x, y, z)
+    h4, h5, h6, h7, h8 = band_2(x, y, z)
+    h9, h10, h11, h12, h13, h14, h15 = band_3(x, y, z)
+    k0, k1 = four(band_0(x), h4, h8, h12), four(h1, h5, h9, h13)
+    k2, k3 = four(h2, h6, h10, h14), four(h3, h7, h11, h15)
     return cast(tl.reshape(tl.join(tl.join(k0, k2), tl.join(k1, k3)), [BLOCK, 16]), DTYPE)
 
 
@@ -127,19 +107,10 @@ def encode_mlp_kernel(  # type: ignore[no-untyped-def]
     c = tl.arange(0, 16)[None, :]
     columns = weights + r * INPUTS + c % (16 // F) * F + c // (16 // F)
     inner = weights + WIDTH * INPUTS
-    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
-    m1 = w_out
-    m2 = w_out
-    if HIDDEN > 1:
-        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    if HIDDEN > 2:
-        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         s = first + tl.arange(0, BLOCK)
-        at = x + s.to(tl.int64) * x_n
-        x0 = tl.load(at, mask=s < n, other=0.0)
-        x1 = tl.load(at + x_c, mask=s < n, other=0.0)
-        x2 = tl.load(at + 2 * x_c, mask=s < n, other=0.0)
+        x0, x1, x2 = coordinates(x, s, x_n, x_c, s < n)
         sums = tl.zeros([BLOCK, W], tl.float32)
         for level in range(0, L, 16 // F):
             a = sixteen_features(x0, x1, x2, table, levels, level, F, DTYPE, BLOCK)
@@ -162,24 +133,14 @@ def sh_mlp_kernel(  # type: ignore[no-untyped-def]
         d: float32 [rays, 3], strides (d_n, d_c). ray_indices: int32 [n].
         weights, out, and the other constants: as in :func:`~.mlp_kernels.forward_kernel`.
     """
-    w0 = matrix(weights, INPUTS, WIDTH, C, W, P, DTYPE)
-    w1 = matrix(weights + C, INPUTS, WIDTH, 16, W, 16, DTYPE)
     inner = weights + WIDTH * INPUTS
-    m1 = w0
-    m2 = w0
-    if HIDDEN > 1:
-        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    if HIDDEN > 2:
-        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    w0, w1, w2 = first_matrix(weights, C, 16, 0, P, 16, 16, INPUTS, WIDTH, W, DTYPE)
+    m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         s = first + tl.arange(0, BLOCK)
-        at = d + tl.load(ray_indices + s, mask=s < n, other=0).to(tl.int64) * d_n
-        x = tl.load(at, mask=s < n, other=0.0)
-        y = tl.load(at + d_c, mask=s < n, other=0.0)
-        z = tl.load(at + 2 * d_c, mask=s < n, other=0.0)
+        x, y, z = coordinates(d, tl.load(ray_indices + s, mask=s < n, other=0), d_n, d_c, s < n)
         a0 = cast(part(raw, raw_n, raw_c, first, n, C, P, BLOCK, RUNS), DTYPE)
-        a1 = harmonics(x, y, z, DTYPE, BLOCK)
-        sums = first_layer(a0, a1, a1, w0, w1, w1, 16, 0, BLOCK, W)
+        a1 = sixteen_harmonics(x, y, z, DTYPE, BLOCK)
+        sums = first_layer(a0, a1, a1, w0, w1, w2, 16, 0, BLOCK, W)
         h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)
         put_runs(out, product(h, tl.trans(w_out), tl.zeros([BLOCK, OUT], tl.float32)), first, n, ROWS, OUT, BLOCK)

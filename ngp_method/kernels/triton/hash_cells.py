@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from ..layout import PRIMES
+from .aot import FUSED
 from .device import interpreted
 
 INTERPRETED: tl.constexpr = tl.constexpr(interpreted())
@@ -30,7 +31,7 @@ PLAIN = ["n", *STRIDES]
 """Integers that Triton shall not specialise on: sizes change from step to step, each new kind would be compiled anew. (Nor
 would it pay: a stride known to be 1 makes Triton lay tiles out along the samples and move them through shared memory.)"""
 
-OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+OPTIONS = {"num_warps": 4, "num_stages": 1, **FUSED}
 """How every hash-grid kernel is launched. No stages: without a matrix product there is nothing to prefetch for."""
 
 
@@ -47,6 +48,15 @@ def level_numbers(levels, level):  # type: ignore[no-untyped-def]
     resolution = tl.load(at + 1).to(tl.uint32)
     entries = tl.load(at + 2).to(tl.uint32)
     return scale, resolution, entries, tl.load(at + 3), tl.load(at + 4) != 0
+
+
+@triton.jit
+def coordinates(points, i, per_point, per_axis, live):  # type: ignore[no-untyped-def]
+    """Rows i of [n, 3], strides (per_point, per_axis), any of them 2^31 numbers away -> x, y, z; zero where not live."""
+    at = points + i.to(tl.int64) * per_point
+    x = tl.load(at, mask=live, other=0.0)
+    y = tl.load(at + per_axis, mask=live, other=0.0)
+    return x, y, tl.load(at + 2 * per_axis, mask=live, other=0.0)
 
 
 @triton.jit

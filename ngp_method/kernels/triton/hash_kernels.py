@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 
 from . import aot
-from .hash_cells import OPTIONS, PLAIN, block_of, face, four_entries, lattice, level_numbers, rounded, weight
+from .hash_cells import OPTIONS, PLAIN, block_of, coordinates, face, four_entries, lattice, level_numbers, rounded, weight
 
 BLOCK = block_of(256)
 """Samples of a program: two a thread keep 16 look-ups in flight."""
@@ -27,6 +27,41 @@ BLOCK = block_of(256)
 def entry_features(source, entry, f, F: tl.constexpr):  # type: ignore[no-untyped-def]
     """Features f of entries [BLOCK] -> float32 [BLOCK, PART]."""
     return tl.load(source + (entry * F)[:, None] + f[None, :]).to(tl.float32)
+
+
+@triton.jit
+def interpolated(  # type: ignore[no-untyped-def]
+    x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F: tl.constexpr, DIRECTIONAL: tl.constexpr
+):
+    """Features f of positions [BLOCK] in one level, or their derivative along the direction v -> float32 [BLOCK, PART].
+
+    Args:
+        source: feature 0 of the level's first entry.
+        scale, resolution, entries, dense: the level's numbers.
+    """
+    px, fx = lattice(x0, scale)
+    py, fy = lattice(x1, scale)
+    pz, fz = lattice(x2, scale)
+    ux = scale * v0
+    uy = scale * v1
+    uz = scale * v2
+    gy = 1.0 - fy
+    gz = 1.0 - fz
+    e0, e1, e2, e3 = four_entries(px, py, pz, resolution, entries, dense)
+    wx = 1.0 - fx
+    vx = -ux
+    # Not the first product: with that, ptxas takes 8 registers more on sm_80.
+    sums = tl.zeros([x0.shape[0], f.shape[0]], tl.float32)
+    sums += weight(wx, vx, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
+    sums += weight(wx, vx, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
+    sums += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
+    sums += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    e0, e1, e2, e3 = four_entries(px + 1, py, pz, resolution, entries, dense)
+    sums += weight(fx, ux, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
+    sums += weight(fx, ux, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
+    sums += weight(fx, ux, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
+    sums += weight(fx, ux, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    return sums
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -47,31 +82,13 @@ def encode_kernel(  # type: ignore[no-untyped-def]
     scale, resolution, entries, offset, dense = level_numbers(levels, level)
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    at = x + sample.to(tl.int64) * x_n
-    px, fx = lattice(tl.load(at, mask=live, other=0.0), scale)
-    py, fy = lattice(tl.load(at + x_c, mask=live, other=0.0), scale)
-    pz, fz = lattice(tl.load(at + 2 * x_c, mask=live, other=0.0), scale)
-    ux = fx
-    uy = fy
-    uz = fz
+    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live)
+    v0, v1, v2 = x0, x1, x2
     if DIRECTIONAL:
-        along = direction + sample.to(tl.int64) * v_n
-        ux = scale * tl.load(along, mask=live, other=0.0)
-        uy = scale * tl.load(along + v_c, mask=live, other=0.0)
-        uz = scale * tl.load(along + 2 * v_c, mask=live, other=0.0)
+        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live)
     f = tl.arange(0, PART)
     source = table + offset * F + first
-    sums = tl.zeros([BLOCK, PART], tl.float32)
-    gy = 1.0 - fy
-    gz = 1.0 - fz
-    for bit in tl.static_range(2):
-        wx = fx if bit else 1.0 - fx
-        vx = ux if bit else -ux
-        e0, e1, e2, e3 = four_entries(px + bit, py, pz, resolution, entries, dense)
-        sums += weight(wx, vx, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
-        sums += weight(wx, vx, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
-        sums += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
-        sums += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    sums = interpolated(x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F, DIRECTIONAL)
     to = out + sample.to(tl.int64) * out_n + (level * F + first).to(tl.int64) * out_c
     for column in tl.static_range(PART):
         # One column after the other: stored whole, the tile would be turned over in shared memory first.
@@ -113,18 +130,10 @@ def position_kernel(  # type: ignore[no-untyped-def]
     """
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    at = x + sample.to(tl.int64) * x_n
-    x0 = tl.load(at, mask=live, other=0.0)
-    x1 = tl.load(at + x_c, mask=live, other=0.0)
-    x2 = tl.load(at + 2 * x_c, mask=live, other=0.0)
-    v0 = x0
-    v1 = x1
-    v2 = x2
+    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live)
+    v0, v1, v2 = x0, x1, x2
     if DIRECTIONAL:
-        along = direction + sample.to(tl.int64) * v_n
-        v0 = tl.load(along, mask=live, other=0.0)
-        v1 = tl.load(along + v_c, mask=live, other=0.0)
-        v2 = tl.load(along + 2 * v_c, mask=live, other=0.0)
+        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live)
     f = tl.arange(0, PART)
     row = up + (sample.to(tl.int64) * up_n)[:, None] + (f.to(tl.int64) * up_c)[None, :]
     dx = tl.zeros([BLOCK], tl.float32)
@@ -171,23 +180,12 @@ def variants() -> list[aot.Variant]:
              ("float32", "*fp32", "*fp32"))  # fmt: skip
     found = []
     for (name, table, features), (shape, F), order in product(kinds, (("16x2", 2), ("8x4", 4)), ("", "_directional")):
-        constants = {"F": F, "PART": F, "BLOCK": BLOCK, "DIRECTIONAL": bool(order)}
+        given = {"F": F, "PART": F, "BLOCK": BLOCK, "DIRECTIONAL": bool(order), **OPTIONS}
         common = {**tensors, "table": table, **whole}
         encode = {**common, "out": features, "out_n": "i32", "out_c": "i32"}
         position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}
-        pointers = ("x", "direction", "levels", "table", "out")
         if name != "float16" or not order:
-            found.append(variant(f"hash_encode{order}/{shape}/{name}", encode_kernel, encode, constants, pointers))
+            found.append(aot.variant(f"hash_encode{order}/{shape}/{name}", encode_kernel, encode, given))
         if name != "float16":
-            found.append(
-                variant(f"hash_position{order}/{shape}/{name}", position_kernel, position, constants, (*pointers, "up"))
-            )
+            found.append(aot.variant(f"hash_position{order}/{shape}/{name}", position_kernel, position, given))
     return found
-
-
-def variant(name: str, function, signature, constants, aligned) -> aot.Variant:  # type: ignore[no-untyped-def]
-    """A hash-grid kernel as it is launched."""
-    rest = {key: value for key, value in OPTIONS.items() if key not in ("num_warps", "num_stages")}
-    return aot.Variant(
-        name, function, signature, constants, OPTIONS["num_warps"], OPTIONS["num_stages"], aligned=aligned, options=rest
-    )

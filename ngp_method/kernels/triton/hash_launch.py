@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,17 +25,22 @@ def levels(layout: HashGridLayout, device: torch.device) -> Tensor:
     return torch.from_numpy(rows).to(device)
 
 
+def _gathering(table: Tensor, layout: HashGridLayout, direction: Tensor | None) -> dict[str, Any]:
+    """What the two kernels that read the table are compiled and launched with."""
+    part = hash_kernels.part_of(layout.n_features_per_level, table.element_size())
+    sizes = {"F": layout.n_features_per_level, "PART": part, "BLOCK": hash_kernels.BLOCK}
+    return {**sizes, "DIRECTIONAL": direction is not None, **OPTIONS}
+
+
 def encode(x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype, direction: Tensor | None = None) -> Tensor:
     """Features (or their derivative along a direction [N, 3]) in ``dtype`` from a table of any float type."""
-    n, features = x.shape[0], layout.n_features_per_level
+    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
     out = empty_runs(n, layout.n_output_dims, dtype, x.device)
     if n:
-        part, v = hash_kernels.part_of(features, table.element_size()), x if direction is None else direction
-        grid = (triton.cdiv(n, hash_kernels.BLOCK), layout.n_levels * features // part)
+        grid = (triton.cdiv(n, given["BLOCK"]), layout.n_output_dims // given["PART"])
         hash_kernels.encode_kernel[grid](
-            x, v, table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(),
-            F=features, PART=part, BLOCK=hash_kernels.BLOCK, DIRECTIONAL=direction is not None, **OPTIONS,
-        )  # fmt: skip
+            x, v, table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(), **given
+        )
     return out
 
 
@@ -42,14 +48,12 @@ def position_gradient(
     grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
 ) -> Tensor:
     """[N, 3] gradient of sum(grad * features), or of its derivative along a direction."""
-    n, features = x.shape[0], layout.n_features_per_level
+    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
     out = torch.empty(n, 3, device=x.device)
     if n:
-        part, v = hash_kernels.part_of(features, table.element_size()), x if direction is None else direction
-        hash_kernels.position_kernel[(triton.cdiv(n, hash_kernels.BLOCK),)](
-            x, v, table, levels(layout, x.device), grad, out, n, layout.n_output_dims // part,
-            *x.stride(), *v.stride(), *grad.stride(),
-            F=features, PART=part, BLOCK=hash_kernels.BLOCK, DIRECTIONAL=direction is not None, **OPTIONS,
+        hash_kernels.position_kernel[(triton.cdiv(n, given["BLOCK"]),)](
+            x, v, table, levels(layout, x.device), grad, out, n, layout.n_output_dims // given["PART"],
+            *x.stride(), *v.stride(), *grad.stride(), **given,
         )  # fmt: skip
     return out
 

@@ -28,8 +28,7 @@ import triton.language as tl
 from ..layout import HashGridLayout
 from . import aot
 from .device import interpreted
-from .hash_cells import PLAIN, block_of, four_entries, lattice, level_numbers, weight
-from .hash_kernels import variant
+from .hash_cells import OPTIONS, PLAIN, block_of, four_entries, lattice, level_numbers, weight
 
 RUN = 8
 """Samples that a thread walks on the levels where it pays."""
@@ -180,8 +179,8 @@ def variants() -> list[aot.Variant]:
     for vectors, (shape, F), run, order, kind in product(
         (True, False), (("16x2", 2), ("8x4", 4)), (1, RUN), ("", "_directional"), ("bfloat16", "float32")
     ):
-        constants = {"F": F, "PART": F, "BLOCK": block(F, vectors), "RUN": run, "PACKED": vectors, "DIRECTIONAL": bool(order)}
+        given = {"F": F, "PART": F, "BLOCK": block(F, vectors), "RUN": run, "PACKED": vectors, "DIRECTIONAL": bool(order)}
         signature = {**tensors, **whole, "up": "*bf16" if kind == "bfloat16" else "*fp32"}
         name = f"hash_scatter{order}/{shape} run {run}{' packed' if vectors else ''}/{kind}"
-        found.append(variant(name, scatter_kernel, signature, constants, (*tensors, "up")))
+        found.append(aot.variant(name, scatter_kernel, signature, {**given, **OPTIONS}))
     return found

@@ -10,7 +10,8 @@ from torch import Tensor
 from ...samples import PackedSamples
 from ...scene import MAX_STEPS, SceneGeometry
 from . import marching_kernels as kernels
-from . import occupancy, packing
+from . import marching_samples, occupancy, packing, packing_kernels
+from .runs import empty_runs
 
 MOST_KEPT = 1 << 25
 """Numbers (128 MiB) in which one walk keeps what it finds, 2^15 rays of 1,024 samples; more rays are walked twice."""
@@ -57,7 +58,7 @@ def march(
         targets = (rows,) * 3 if samples is None else (samples.t_starts, samples.t_ends, samples.ray_indices)
         kernels.walk[(triton.cdiv(n_rays, sizes["BLOCK"]),)](
             *rays, counts, resume, rows, info, *targets, n_rays, limit, *numbers, grown,
-            WHAT=what, CONE=law[0] > 0, MULTI=geometry.cascades > 1, JITTER=jitter is not None, **sizes, **kernels.EXACT,
+            WHAT=what, CONE=law[0] > 0, MULTI=geometry.cascades > 1, JITTER=jitter is not None, **sizes,
         )  # fmt: skip
 
     walk(kernels.KEEP.value if once else kernels.COUNT.value, counts, None)
@@ -74,21 +75,22 @@ def march(
 
 
 def _fill(rows: Tensor, limit: int, samples: PackedSamples, law: tuple[float, float, float]) -> None:
-    n_rays, tile = samples.n_rays, kernels.fill_tile()
-    kernels.fill[(triton.cdiv(n_rays, tile["RAYS"]),)](
+    n_rays, tile = samples.n_rays, marching_samples.fill_tile()
+    marching_samples.fill[(triton.cdiv(n_rays, tile["RAYS"]),)](
         rows, samples.packed_info, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays, limit, *law,
         CONE=law[0] > 0, **tile,
     )  # fmt: skip
 
 
 def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
-    """The operation ``points``: [N, 3] with strides (1, N)."""
-    n, block = samples.n_samples, packing.block_size()
-    out = torch.empty(3, n, device=samples.t_starts.device)
+    """The operation ``points``: [N, 3] in runs (see runs.py)."""
+    n = samples.n_samples
+    out = empty_runs(n, 3, torch.float32, samples.t_starts.device)
     low = np.asarray(geometry.center, np.float32) - np.float32(0.5 * geometry.box_size)
     if n:
-        kernels.points[(triton.cdiv(n, block),)](
+        grid, sizes = packing_kernels.launch(n)
+        marching_samples.points[grid](
             flat(rays_o), flat(rays_d), flat(samples.t_starts), flat(samples.t_ends), samples.ray_indices, out, n,
-            *map(float, low), 1.0 / geometry.box_size, BLOCK=block,
+            out.stride(1), *map(float, low), 1.0 / geometry.box_size, **sizes,
         )  # fmt: skip
-    return out.t()
+    return out

@@ -12,13 +12,15 @@ for the longest way through empty space.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
 
-from .aot import Variant
+from .aot import EXACT, Variant
 from .device import interpreted
-from .packing import BLOCK, PLAIN, variant
+from .packing_kernels import PLAIN, variant
 
 COUNT = tl.constexpr(0)
 """A walk that writes the number of samples and where each ray stopped,"""
@@ -29,7 +31,7 @@ KEEP = tl.constexpr(1)
 FILL = tl.constexpr(2)
 """and one that writes the samples to their places: a second walk after COUNT, where there is no room for the rows of KEEP."""
 
-WALK = {"num_warps": 1, "num_stages": 1}
+WALK = {"num_warps": 1, "num_stages": 1, **EXACT}
 
 SUBSTEPS = {False: 16, True: 8}
 """Steps a turn, without a cone and with one. A cell of 128^3 is 5 of instant-ngp's finest steps long, its diagonal 8, an empty
@@ -37,14 +39,8 @@ cube of 4^3 some 20. On sm_90 a step takes 7 instructions (10 in a cone) and wai
 (140) and the memory. Counted on a sphere's shell: 16 steps make 109 turns of 208 instructions where 8 make 147 of 152; in a
 cone, 230 of 294 where 8 make 284 of 216."""
 
-EXACT = {"enable_fp_fusion": False}
-"""For :func:`walk`: products and sums are fused only where it says so."""
-
 WAVES = {"nvidia": 32, "amd": 64}
 """Rays of a program: one to a lane of one warp. More would have lanes wait for more rays, or warps for each other."""
-
-FILL_TILE = {"RAYS": 4, "SAMPLES": 16, "num_warps": 1, "num_stages": 1}
-"""What a program of :func:`fill` copies at a time: 16 samples are 64 bytes, two or three sectors of memory."""
 
 
 @triton.jit
@@ -113,8 +109,8 @@ def walk(  # type: ignore[no-untyped-def]
     WHAT: tl.constexpr, CONE: tl.constexpr, MULTI: tl.constexpr, JITTER: tl.constexpr, GRID: tl.constexpr,
     LOG_EDGE: tl.constexpr, SUBSTEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Walks rays; see COUNT, KEEP, FILL. To be compiled without fusing products and sums but where it says ``fma``: t must
-    be rounded as everywhere else, and a second walk must see what the first saw.
+    """Walks rays; see COUNT, KEEP, FILL. EXACT: t must be rounded as everywhere else, and a second walk must see what the
+    first saw.
 
     Args:
         rays_o, rays_d: float32 [R, 3].
@@ -223,69 +219,27 @@ def walk(  # type: ignore[no-untyped-def]
         tl.store(resume + r, t, mask=real)
 
 
-@triton.jit(do_not_specialize=PLAIN)
-def fill(  # type: ignore[no-untyped-def]
-    rows, info, t_starts, t_ends, ray_indices, n_rays, limit, cone, min_step, max_step,
-    CONE: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
-):  # fmt: skip
-    """From the rows of a KEEP walk to packed samples; ``info`` is int32 [R, 2] (first sample, count)."""
-    ray = tl.program_id(0) * RAYS + tl.arange(0, RAYS)
-    first = tl.load(info + 2 * ray, mask=ray < n_rays, other=0)
-    count = tl.load(info + 2 * ray + 1, mask=ray < n_rays, other=0)
-    for begin in range(0, tl.max(count, axis=0), SAMPLES):
-        k = begin + tl.arange(0, SAMPLES)[None, :]
-        valid = k < count[:, None]
-        t = tl.load(rows + ray[:, None] * limit + k, mask=valid, other=0.0)
-        to = first[:, None] + k
-        tl.store(t_starts + to, t, mask=valid)
-        tl.store(t_ends + to, t + step_size(t, cone, min_step, max_step, CONE), mask=valid)
-        tl.store(ray_indices + to, tl.broadcast_to(ray[:, None], (RAYS, SAMPLES)), mask=valid)
-
-
-@triton.jit(do_not_specialize=PLAIN)
-def points(  # type: ignore[no-untyped-def]
-    rays_o, rays_d, t_starts, t_ends, ray_indices, out, n, lx, ly, lz, scale, BLOCK: tl.constexpr
-):
-    """Middles of the intervals, normalised to [0, 1] and clamped, in rows: ``out`` is float32 [3, n]."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    real = i < n
-    r = 3 * tl.load(ray_indices + i, mask=real, other=0)
-    t = 0.5 * (tl.load(t_starts + i, mask=real, other=0.0) + tl.load(t_ends + i, mask=real, other=0.0))
-    x = (tl.load(rays_o + r) + tl.load(rays_d + r) * t - lx) * scale
-    y = (tl.load(rays_o + r + 1) + tl.load(rays_d + r + 1) * t - ly) * scale
-    z = (tl.load(rays_o + r + 2) + tl.load(rays_d + r + 2) * t - lz) * scale
-    tl.store(out + i, tl.minimum(tl.maximum(x, 0.0), 1.0), mask=real)
-    tl.store(out + n + i, tl.minimum(tl.maximum(y, 0.0), 1.0), mask=real)
-    tl.store(out + 2 * n + i, tl.minimum(tl.maximum(z, 0.0), 1.0), mask=real)
-
-
-def walk_sizes(cone: bool) -> dict[str, int]:
+def walk_sizes(cone: bool) -> dict[str, Any]:
     """Sizes of :func:`walk`; in the interpreter it is the number of programs and turns that takes time."""
     if interpreted():
-        return {**WALK, "BLOCK": 512, "SUBSTEPS": 2 * SUBSTEPS[cone]}
+        return {**WALK, "BLOCK": 512, "SUBSTEPS": 12}
     return {**WALK, "BLOCK": WAVES["amd" if torch.version.hip else "nvidia"], "SUBSTEPS": SUBSTEPS[cone]}
 
 
-def fill_tile() -> dict[str, int]:
-    """Sizes of :func:`fill`."""
-    return {**FILL_TILE, "RAYS": 512, "SAMPLES": 64} if interpreted() else FILL_TILE
-
-
 def variants() -> list[Variant]:
-    """Every kernel of this file as it is launched."""
+    """:func:`walk` as it is launched."""
     types = {
-        "*fp32": "rays_o rays_d t_min t_max jitter resume rows t_starts t_ends out",
+        "*fp32": "rays_o rays_d t_min t_max jitter resume rows t_starts t_ends",
         "*i32": "counts info ray_indices",
         "*u8": "bits blocks",
-        "fp32": "cx cy cz inv_unit cone min_step max_step top grown lx ly lz scale",
-        "i32": "n_rays limit n",
+        "fp32": "cx cy cz inv_unit cone min_step max_step top grown",
+        "i32": "n_rays limit",
     }
-    found = [variant("marching_points", points, types, {"BLOCK": BLOCK})]
+    found = []
     for scene, many in (("unit", False), ("cascades", True)):
-        found.append(variant(f"marching_fill/{scene}", fill, types, {**FILL_TILE, "CONE": many}))
         for maker, wave in WAVES.items():
             for what, number in (("keep", KEEP), ("count", COUNT), ("fill", FILL)):
                 sizes = {**WALK, "WHAT": number.value, "CONE": many, "MULTI": many, "JITTER": True, "BLOCK": wave}
                 sizes |= {"GRID": 128, "LOG_EDGE": 4, "SUBSTEPS": SUBSTEPS[many]}
-                found.append(variant(f"marching_walk/{what}/{scene}/{maker}", walk, types, sizes, **EXACT))
+                found.append(variant(f"marching_walk/{what}/{scene}/{maker}", walk, types, sizes))
     return found

@@ -18,9 +18,10 @@ from .mlp_tiles import (
     before,
     cast,
     first_layer,
+    first_matrix,
     hidden,
     inner_matrix,
-    matrix,
+    later_matrices,
     part,
     positive,
     power_of_two,
@@ -52,20 +53,8 @@ def forward_kernel(  # type: ignore[no-untyped-def]
         ROWS, OUT: outputs wanted, and a power of two that holds them.
     """
     inner = weights + WIDTH * INPUTS
-    w0 = matrix(weights, INPUTS, WIDTH, C0, W, P0, DTYPE)
-    w1 = w0
-    w2 = w0
-    m1 = w0
-    m2 = w0
-    if C1 > 0:
-        w1 = matrix(weights + C0, INPUTS, WIDTH, C1, W, P1, DTYPE)
-    if C2 > 0:
-        w2 = matrix(weights + C0 + C1, INPUTS, WIDTH, C2, W, P2, DTYPE)
-    if HIDDEN > 1:
-        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    if HIDDEN > 2:
-        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    w0, w1, w2 = first_matrix(weights, C0, C1, C2, P0, P1, P2, INPUTS, WIDTH, W, DTYPE)
+    m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         a0 = cast(part(x0, x0_n, x0_c, first, n, C0, P0, BLOCK, RUNS0), DTYPE)
         a1 = a0
@@ -103,20 +92,8 @@ def backward_kernel(  # type: ignore[no-untyped-def]
         The rest as in :func:`forward_kernel`.
     """
     inner = weights + WIDTH * INPUTS
-    w0 = matrix(weights, INPUTS, WIDTH, C0, W, P0, DTYPE)
-    w1 = w0
-    w2 = w0
-    m1 = w0
-    m2 = w0
-    if C1 > 0:
-        w1 = matrix(weights + C0, INPUTS, WIDTH, C1, W, P1, DTYPE)
-    if C2 > 0:
-        w2 = matrix(weights + C0 + C1, INPUTS, WIDTH, C2, W, P2, DTYPE)
-    if HIDDEN > 1:
-        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    if HIDDEN > 2:
-        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
-    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    w0, w1, w2 = first_matrix(weights, C0, C1, C2, P0, P1, P2, INPUTS, WIDTH, W, DTYPE)
+    m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     s0 = tl.zeros([W, P0], tl.float32)
     s1 = tl.zeros([W, P1], tl.float32)
     s2 = tl.zeros([W, P2], tl.float32)

@@ -29,6 +29,7 @@ import triton.language as tl
 from torch import Tensor
 
 from ..layout import MLPLayout
+from .aot import FUSED
 from .device import interpreted
 from .mlp_kernels import backward_kernel, forward_kernel
 from .runs import empty_runs, in_runs
@@ -56,7 +57,7 @@ class Blocks:
 
     def options(self) -> dict[str, Any]:
         """Launch options."""
-        return {"num_warps": self.warps, "num_stages": 1, "enable_fp_fusion": True}
+        return {"num_warps": self.warps, "num_stages": 1, **FUSED}
 
 
 def power_of_two(value: int) -> int:

@@ -13,10 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .device import interpreted
-from .hash_cells import rounded
-
-INTERPRETED: tl.constexpr = tl.constexpr(interpreted())
+from .hash_cells import INTERPRETED, rounded
 
 
 @triton.jit
@@ -50,6 +47,45 @@ def matrix(  # type: ignore[no-untyped-def]
     else:
         tile = tl.load(start + r * STRIDE + c, mask=(r < ROWS) & (c < COLUMNS), other=0.0)
     return cast(tile, DTYPE)
+
+
+@triton.jit
+def first_matrix(  # type: ignore[no-untyped-def]
+    weights, C0: tl.constexpr, C1: tl.constexpr, C2: tl.constexpr, P0: tl.constexpr, P1: tl.constexpr, P2: tl.constexpr,
+    INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr, DTYPE: tl.constexpr,
+):  # fmt: skip
+    """The first matrix's columns of up to three parts -> three tiles; without a second or third part the first again."""
+    w0 = matrix(weights, INPUTS, WIDTH, C0, W, P0, DTYPE)
+    w1 = w0
+    w2 = w0
+    if C1 > 0:
+        w1 = matrix(weights + C0, INPUTS, WIDTH, C1, W, P1, DTYPE)
+    if C2 > 0:
+        w2 = matrix(weights + C0 + C1, INPUTS, WIDTH, C2, W, P2, DTYPE)
+    return w0, w1, w2
+
+
+@triton.jit
+def later_matrices(  # type: ignore[no-untyped-def]
+    inner, WIDTH: tl.constexpr, W: tl.constexpr, HIDDEN: tl.constexpr, ROWS: tl.constexpr, OUT: tl.constexpr,
+    DTYPE: tl.constexpr,
+):  # fmt: skip
+    """(The first two matrices between hidden layers, the last matrix); the last again in place of those that there are not.
+
+    Args:
+        inner: where the first matrix ends.
+    """
+    if HIDDEN > 1:
+        m1 = matrix(inner, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    if HIDDEN > 2:
+        m2 = matrix(inner + WIDTH * WIDTH, WIDTH, WIDTH, WIDTH, W, W, DTYPE)
+    w_out = matrix(inner + (HIDDEN - 1) * WIDTH * WIDTH, WIDTH, ROWS, WIDTH, OUT, W, DTYPE)
+    # In place of what there is not only now: with the last matrix loaded first, more is spilled on gfx942.
+    if HIDDEN <= 1:
+        m1 = w_out
+    if HIDDEN <= 2:
+        m2 = w_out
+    return m1, m2, w_out
 
 
 @triton.jit

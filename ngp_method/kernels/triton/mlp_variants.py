@@ -23,11 +23,7 @@ Parts = Sequence[tuple[int, str]]
 def _variant(
     name: str, function: Any, signature: Mapping[str, str], fixed: Mapping[str, Any], blocks: Blocks, nowhere: tuple[str, ...]
 ) -> aot.Variant:
-    options = blocks.options()
-    warps, stages = options.pop("num_warps"), options.pop("num_stages")
-    aligned = tuple(key for key, kind in signature.items() if kind.startswith("*"))
-    fixed = {**fixed, "BLOCK": blocks.samples}
-    return aot.Variant(name, function, signature, fixed, warps, stages, aligned, options, nowhere)
+    return aot.variant(name, function, signature, {**fixed, "BLOCK": blocks.samples, **blocks.options()}, nowhere)
 
 
 def _inputs(parts: Parts) -> tuple[dict[str, str], dict[str, Any]]:

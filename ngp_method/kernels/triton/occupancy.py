@@ -12,11 +12,11 @@ import triton.language as tl
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from .aot import Variant
+from .aot import FUSED, Variant
 from .device import interpreted
-from .packing import variant
+from .packing_kernels import variant
 
-BLOCKS = 4
+SIZES = {"BLOCKS": 4, "num_warps": 4, "num_stages": 1, **FUSED}
 """Blocks of 8^3 cells that a program packs: neighbours along z, 32 bytes side by side, one sector of memory."""
 
 
@@ -87,10 +87,8 @@ def _pack(occupied: Tensor, into: tuple[Tensor, Tensor] | None) -> tuple[Tensor,
     if into is None:
         blocks = torch.empty(levels, padded, padded, padded, dtype=torch.uint8, device=occupied.device)
         into = (torch.empty(*blocks.shape, 8, 8, dtype=torch.uint8, device=occupied.device), blocks)
-    n, together = levels * edge**3, 512 if interpreted() else BLOCKS
-    pack_grid[(triton.cdiv(n, together),)](
-        occupied.contiguous().view(torch.uint8), *into, n, edge, EDGE=padded, BLOCKS=together
-    )
+    n, sizes = levels * edge**3, {**SIZES, "BLOCKS": 512} if interpreted() else SIZES
+    pack_grid[(triton.cdiv(n, sizes["BLOCKS"]),)](occupied.contiguous().view(torch.uint8), *into, n, edge, EDGE=padded, **sizes)
     return into
 
 
@@ -100,4 +98,4 @@ GRIDS = PackedGrids()
 def variants() -> list[Variant]:
     """Every kernel of this file as it is launched."""
     types = {"*u8": "occupied bits blocks", "i32": "n edge"}
-    return [variant("occupancy_pack_grid", pack_grid, types, {"EDGE": 16, "BLOCKS": BLOCKS})]
+    return [variant("occupancy_pack_grid", pack_grid, types, {"EDGE": 16, **SIZES})]

@@ -7,8 +7,7 @@ import triton.language as tl
 
 from .. import spherical
 from . import aot
-from .hash_cells import block_of, rounded
-from .hash_kernels import variant
+from .hash_cells import OPTIONS, block_of, coordinates, rounded
 
 C0: tl.constexpr = tl.constexpr(spherical.C0)
 C1: tl.constexpr = tl.constexpr(spherical.C1)
@@ -25,6 +24,41 @@ BLOCK = block_of(256)
 """Directions of a program: two a thread."""
 
 
+# Constants stand on the right: in the interpreter a constant times a tensor is no tensor.
+
+
+@triton.jit
+def band_0(x):  # type: ignore[no-untyped-def]
+    """The first spherical harmonic, a constant; the others follow, of unit directions (x, y, z). See ..spherical for the forms.
+
+    A function for each band, as all 16 values of two directions at once would be many to hold until they are stored.
+    """
+    return tl.zeros_like(x) + C0
+
+
+@triton.jit
+def band_1(x, y, z):  # type: ignore[no-untyped-def]
+    """Numbers 1 to 3."""
+    return y * -C1, z * C1, x * -C1
+
+
+@triton.jit
+def band_2(x, y, z):  # type: ignore[no-untyped-def]
+    """Numbers 4 to 8."""
+    return x * y * C2_XY, y * z * -C2_XY, (3.0 * (z * z) - 1.0) * C2_ZZ, x * z * -C2_XY, (x * x - y * y) * C2_XX
+
+
+@triton.jit
+def band_3(x, y, z):  # type: ignore[no-untyped-def]
+    """Numbers 9 to 15."""
+    xx = x * x
+    yy = y * y
+    zz = z * z
+    h9, h10, h11 = y * (yy - 3.0 * xx) * C3_33, x * y * z * C3_XYZ, y * (1.0 - 5.0 * zz) * C3_1
+    h13, h14, h15 = x * (1.0 - 5.0 * zz) * C3_1, z * (xx - yy) * C3_2, x * (3.0 * yy - xx) * C3_33
+    return h9, h10, h11, z * (5.0 * zz - 3.0) * C3_0, h13, h14, h15
+
+
 @triton.jit
 def put(row, band, value, out_c, live):  # type: ignore[no-untyped-def]
     """Store one harmonic of all directions."""
@@ -36,39 +70,34 @@ def spherical_kernel(d, out, n, d_n, d_c, out_n, out_c, BLOCK: tl.constexpr):  #
     """d float32 [n, 3], strides (d_n, d_c) -> out [n, 16], strides (out_n, out_c); see ..spherical for the forms."""
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    at = d + sample.to(tl.int64) * d_n
-    x = tl.load(at, mask=live, other=0.0)
-    y = tl.load(at + d_c, mask=live, other=0.0)
-    z = tl.load(at + 2 * d_c, mask=live, other=0.0)
-    xx = x * x
-    yy = y * y
-    zz = z * z
+    x, y, z = coordinates(d, sample, d_n, d_c, live)
     row = out + sample.to(tl.int64) * out_n
-    # Constants stand on the right: in the interpreter a constant times a tensor is no tensor.
-    put(row, 0, tl.zeros_like(x) + C0, out_c, live)
-    put(row, 1, y * -C1, out_c, live)
-    put(row, 2, z * C1, out_c, live)
-    put(row, 3, x * -C1, out_c, live)
-    put(row, 4, x * y * C2_XY, out_c, live)
-    put(row, 5, y * z * -C2_XY, out_c, live)
-    put(row, 6, (3.0 * zz - 1.0) * C2_ZZ, out_c, live)
-    put(row, 7, x * z * -C2_XY, out_c, live)
-    put(row, 8, (xx - yy) * C2_XX, out_c, live)
-    put(row, 9, y * (yy - 3.0 * xx) * C3_33, out_c, live)
-    put(row, 10, x * y * z * C3_XYZ, out_c, live)
-    put(row, 11, y * (1.0 - 5.0 * zz) * C3_1, out_c, live)
-    put(row, 12, z * (5.0 * zz - 3.0) * C3_0, out_c, live)
-    put(row, 13, x * (1.0 - 5.0 * zz) * C3_1, out_c, live)
-    put(row, 14, z * (xx - yy) * C3_2, out_c, live)
-    put(row, 15, x * (3.0 * yy - xx) * C3_33, out_c, live)
+    put(row, 0, band_0(x), out_c, live)
+    h1, h2, h3 = band_1(x, y, z)
+    put(row, 1, h1, out_c, live)
+    put(row, 2, h2, out_c, live)
+    put(row, 3, h3, out_c, live)
+    h4, h5, h6, h7, h8 = band_2(x, y, z)
+    put(row, 4, h4, out_c, live)
+    put(row, 5, h5, out_c, live)
+    put(row, 6, h6, out_c, live)
+    put(row, 7, h7, out_c, live)
+    put(row, 8, h8, out_c, live)
+    h9, h10, h11, h12, h13, h14, h15 = band_3(x, y, z)
+    put(row, 9, h9, out_c, live)
+    put(row, 10, h10, out_c, live)
+    put(row, 11, h11, out_c, live)
+    put(row, 12, h12, out_c, live)
+    put(row, 13, h13, out_c, live)
+    put(row, 14, h14, out_c, live)
+    put(row, 15, h15, out_c, live)
 
 
 def variants() -> list[aot.Variant]:
     """In every dtype."""
     whole = dict.fromkeys(("n", "d_n", "d_c", "out_n", "out_c"), "i32")
-    constants = {"BLOCK": BLOCK}
     kinds = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
     return [
-        variant(f"spherical/{name}", spherical_kernel, {"d": "*fp32", "out": kind, **whole}, constants, ("d", "out"))
+        aot.variant(f"spherical/{name}", spherical_kernel, {"d": "*fp32", "out": kind, **whole}, {"BLOCK": BLOCK, **OPTIONS})
         for name, kind in kinds.items()
     ]
