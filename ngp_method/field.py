@@ -8,49 +8,20 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor
 
-from .kernels import Kernels
 from .network import RadianceNetwork
-from .samples import PackedSamples
 from .scene import SceneGeometry
+from .shading import Shading
 
 CHUNK = 1 << 18
 """Points evaluated at a time where a caller asks for any number: bounds the memory."""
 
 
-class InstantHashField(Field):
+class InstantHashField(Field, Shading):
     """A :class:`~.network.RadianceNetwork` placed in the world by a :class:`~.scene.SceneGeometry`."""
 
-    def __init__(self, network: RadianceNetwork, kernels: Kernels, geometry: SceneGeometry) -> None:
+    def __init__(self, network: RadianceNetwork, geometry: SceneGeometry) -> None:
         super().__init__()
-        self.network = network
-        self.kernels = kernels
-        self.geometry = geometry
-
-    def density_in_unit(self, positions: Tensor) -> Tensor:
-        """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, without gradients."""
-        with torch.no_grad():
-            return torch.exp(self.network.raw_at(positions, self.network.weights(), rows=1)[:, 0])
-
-    @torch.no_grad()
-    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
-        """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities [N] per world unit, rgbs [N, 3]."""
-        weights = self.network.weights()
-        raw = self.network.raw_at(positions, weights)
-        return torch.exp(raw[:, 0]) / self.geometry.unit_size, self.network.color_along(raw, rays_d, samples, weights)
-
-    def normals(self, positions: Tensor) -> Tensor:
-        """Points [N, 3] in [0, 1] -> unit normals [N, 3]: against the density's gradient through the encoding."""
-        if not positions.shape[0]:
-            return positions
-        with torch.enable_grad():
-            at = positions.detach().requires_grad_()
-            weights = self.network.weights()
-            # The logarithm's gradient has the same direction and does not vanish where the density is small.
-            raw = self.network.kernels.mlp(
-                [self.network.encode(at, weights)], weights.density, self.network.density_layout, rows=1
-            )
-            (gradient,) = torch.autograd.grad(raw.sum(), at)
-        return -torch.nn.functional.normalize(gradient, dim=-1, eps=1e-12)
+        Shading.__init__(self, network, geometry)
 
     def density_at(self, positions: Tensor) -> Tensor:
         """World points [N, 3] -> densities [N] per world unit; zero outside the scene box."""

@@ -18,15 +18,15 @@ from torch.nn import Parameter
 from .data.messages import fail
 from .encodings import EncodingSettings, build_encoding
 from .field import InstantHashField
-from .kernels import Composited, choose_kernels
+from .kernels import choose_kernels
 from .losses import LOSSES, blend, target_over
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
 from .network import RadianceNetwork
 from .occupancy import OccupancyGrid
-from .rendering import T_MIN, Rendered, intersect_box, render_rays
-from .samples import PackedSamples
+from .rendering import Rendered, intersect_box, render_rays
 from .scene import SceneGeometry
+from .tracing import trace
 from .viewer import ViewerComfort
 from .visibility import seen_cells, step_scale_for
 
@@ -75,7 +75,7 @@ class InstantHashModel(Model):
             build_encoding(config.encoding, settings), self.kernels, config.n_neurons, config.n_hidden_layers,
             config.n_hidden_layers_color,
         )  # fmt: skip
-        self.field = InstantHashField(network, self.kernels, self.geometry)
+        self.field = InstantHashField(network, self.geometry)
         for param in self.field.parameters():
             param.kernels = self.kernels  # type: ignore[attr-defined] # the optimiser's step is a kernel too
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
@@ -113,26 +113,10 @@ class InstantHashModel(Model):
         return intersect_box(o, d, self.geometry.aabb.to(o), near.clamp(min=0.0), far)
 
     def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
-        samples, _ = self.grid.march(o, d, t_min, t_max, jitter=torch.rand_like(t_min))
-        found, n_kept = self._shade_and_composite(o, d, samples)
-        self.counts = {"rays": o.shape[0], "marched": samples.n_samples, "kept": n_kept}
+        traced = trace(self.field.network, self.grid, o, d, t_min, t_max)
+        found = traced.found
+        self.counts = {"rays": o.shape[0], "marched": traced.marched, "kept": traced.kept}
         return {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
-
-    def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
-        """Density of every sample without gradients, then everything of those in front of the opaque."""
-        network, kernels = self.field.network, self.kernels
-        weights = network.weights()
-        positions = kernels.points(o, d, samples, self.geometry)
-        with torch.no_grad():
-            features = network.encode(positions, weights)
-            sigmas = network.density_only(features, weights) / self.geometry.unit_size
-            counts = kernels.visible_counts(sigmas, samples, T_MIN)
-            samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
-            harmonics = kernels.spread(kernels.sh_encode(d), samples)
-        features = network.encode(positions, weights, features)
-        sigmas, raw = network.density(features, weights)
-        rgbs = network.color(raw, harmonics, weights)
-        return kernels.composite(sigmas / self.geometry.unit_size, rgbs, samples), samples.n_samples
 
     def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
         found: Rendered = render_rays(

@@ -12,18 +12,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from .data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from .model import InstantHashModel
 from .model_config import InstantHashModelConfig
-
-FIRST_SAMPLES_PER_RAY = 256
-"""Samples expected of a ray while the occupancy grid is still full."""
-
-RAY_MULTIPLE = 32
-"""Rays come in multiples of this."""
-
-MARCHED_WEIGHT = 0.25
-"""Cost of a sample that is marched and found to lie behind the opaque, as a share of one that is trained on."""
-
-MAX_GROWTH = 2.0
-"""Most growth of the number of rays in one step: an odd batch (nearly all rays empty) must not cause a huge one."""
+from .ray_budget import RayBudget
 
 
 @dataclass
@@ -46,18 +35,12 @@ class InstantHashPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._rays = self._round(self.model.sample_budget / FIRST_SAMPLES_PER_RAY)
+        self._budget = RayBudget(self.model.sample_budget, self.model.config.max_rays)
         if hasattr(self.datamanager, "train_batches"):
-            self.datamanager.set_num_rays(self._rays)
+            self.datamanager.set_num_rays(self._budget.rays)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""
         found = super().get_train_loss_dict(step)
-        counts = self.model.counts
-        cost = max(counts["kept"], MARCHED_WEIGHT * counts["marched"], 1.0) / max(1, counts["rays"])
-        self._rays = self._round(min(self.model.sample_budget / cost, MAX_GROWTH * self._rays))
-        self.datamanager.set_num_rays(self._rays)
+        self.datamanager.set_num_rays(self._budget.adapt(**self.model.counts))
         return found
-
-    def _round(self, rays: float) -> int:
-        return int(min(max(rays // RAY_MULTIPLE, 1) * RAY_MULTIPLE, self.model.config.max_rays))

@@ -22,7 +22,8 @@ from ngp_method.method_configs import cpu_config
 from ngp_method.model import InstantHashModel
 from ngp_method.occupancy import UNSEEN, OccupancyGrid
 from ngp_method.optimizers import NgpAdam
-from ngp_method.pipeline import MAX_GROWTH, RAY_MULTIPLE, InstantHashPipeline
+from ngp_method.pipeline import InstantHashPipeline
+from ngp_method.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
 from ngp_method.scene import SceneGeometry
 from ngp_method.trainer import InstantHashTrainer
 from ngp_method.visibility import MARGIN
@@ -230,10 +231,10 @@ def test_background_of_training(kind: str, model: InstantHashModel, monkeypatch:
 def test_ray_count_follows_the_budget_and_is_capped(trained: InstantHashPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     monkeypatch.setattr(trained.datamanager, "set_num_rays", counts.append)
-    monkeypatch.setattr(trained.model.config, "max_rays", 960)
+    monkeypatch.setattr(trained, "_budget", RayBudget(trained.model.sample_budget, max_rays=960))
+    trained._budget.rays = 64
     parent: Any = InstantHashPipeline.__mro__[1]
     monkeypatch.setattr(parent, "get_train_loss_dict", lambda self, step: (None, {}, {}))
-    monkeypatch.setattr(trained, "_rays", 64)
     trained.model.counts = {"rays": 64, "marched": 0, "kept": 0}  # batch after batch that meets nothing
     for step in range(12):
         trained.get_train_loss_dict(step)

@@ -1,14 +1,9 @@
-"""Base classes of nerfacc and nerfstudio where these are not installed, so that the project's own classes can be built.
-
-The occupancy grid inherits buffers from nerfacc's estimator, the optimiser's module a config class from nerfstudio: no
-arithmetic that is measured here is theirs.
-"""
+"""The base class that nerfacc lends the occupancy grid, where nerfacc is not installed: its buffers, none of its arithmetic."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
-from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -28,13 +23,6 @@ class OccGridEstimator(nn.Module):
         self.register_buffer("binaries", torch.zeros(levels, resolution, resolution, resolution, dtype=torch.bool))
 
 
-@dataclass
-class OptimizerConfig:
-    """nerfstudio's class of this name, as far as it is inherited from."""
-
-    _target: Any = None
-
-
 def _put(name: str, **contents: Any) -> None:
     """A module of that name, and the packages above it, into ``sys.modules``."""
     parts = name.split(".")
@@ -49,9 +37,7 @@ def _put(name: str, **contents: Any) -> None:
 
 def put() -> list[str]:
     """Put stand-ins for what is missing; returns the names of the packages."""
-    missing = [name for name in ("nerfacc", "nerfstudio") if importlib.util.find_spec(name) is None]
-    if "nerfacc" in missing:
-        _put("nerfacc.estimators.occ_grid", OccGridEstimator=OccGridEstimator)
-    if "nerfstudio" in missing:
-        _put("nerfstudio.engine.optimizers", OptimizerConfig=OptimizerConfig)
-    return missing
+    if importlib.util.find_spec("nerfacc") is not None:
+        return []
+    _put("nerfacc.estimators.occ_grid", OccGridEstimator=OccGridEstimator)
+    return ["nerfacc"]

@@ -11,23 +11,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ngp_method.adam import NgpAdam
 from ngp_method.encodings import EncodingSettings, build_encoding
 from ngp_method.kernels import Kernels
 from ngp_method.losses import blend, huber, target_over
 from ngp_method.network import RadianceNetwork
 from ngp_method.occupancy import OccupancyGrid
-from ngp_method.optimizers import NgpAdam
-from ngp_method.rendering import T_MIN, intersect_box, render_rays
-from ngp_method.samples import PackedSamples
+from ngp_method.ray_budget import RayBudget
+from ngp_method.rendering import intersect_box, render_rays
+from ngp_method.shading import Shading
+from ngp_method.tracing import trace
 from ngp_method.visibility import seen_cells
 
 from . import gpu_scene
 from .gpu_scene import Views
 
-# The GPU settings of method_configs.py and pipeline.py, which need nerfstudio to be read.
+# The GPU settings of method_configs.py and model_config.py, which need nerfstudio to be read.
 LEARNING_RATE, L2_REG, GAMMA, FIRST_DECAY, DECAY_EVERY = 1e-2, 1e-6, 0.33, 20_000, 10_000
-AVERAGE_DECAY, AVERAGE_INTERVAL, GRID_UPDATE_SHARE = 0.95, 4, 0.4
-FIRST_SAMPLES_PER_RAY, RAY_MULTIPLE, MARCHED_WEIGHT, MAX_GROWTH, MAX_RAYS = 256, 32, 0.25, 2.0, 1 << 18
+AVERAGE_DECAY, AVERAGE_INTERVAL, GRID_UPDATE_SHARE, MAX_RAYS = 0.95, 4, 0.4, 1 << 18
 
 RENDER_CHUNK = 1 << 18
 """Rays rendered at a time."""
@@ -54,7 +55,7 @@ class Training:
         resolution: int = 128,
         step_scale: float = 1.0,
     ) -> None:
-        self.kernels, self.views, self.budget = kernels, views, budget
+        self.kernels, self.views = kernels, views
         self.device = views.poses.device
         self.geometry = replace(gpu_scene.geometry(), step_scale=step_scale)
         self.aabb = self.geometry.aabb.to(self.device)
@@ -68,27 +69,9 @@ class Training:
             NgpAdam([network.encoding.table()], lr=LEARNING_RATE),  # type: ignore[list-item]
             NgpAdam([network.density_params, network.color_params], lr=LEARNING_RATE, weight_decay=L2_REG),
         ]
-        self.rays = self._round(budget / FIRST_SAMPLES_PER_RAY)
+        self.field = Shading(network, self.geometry)
+        self.budget = RayBudget(budget, MAX_RAYS)
         self.steps = self.marched = self.kept = self.traced = 0
-
-    def _round(self, rays: float) -> int:
-        return int(min(max(rays // RAY_MULTIPLE, 1) * RAY_MULTIPLE, MAX_RAYS))
-
-    @torch.no_grad()
-    def density(self, positions: Tensor) -> Tensor:
-        """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, for the occupancy grid."""
-        return torch.exp(self.network.raw_at(positions, self.network.weights(), rows=1)[:, 0])
-
-    @torch.no_grad()
-    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
-        """What rendering asks of a field (see :class:`ngp_method.rendering.Shader`)."""
-        weights = self.network.weights()
-        raw = self.network.raw_at(positions, weights)
-        return torch.exp(raw[:, 0]) / self.geometry.unit_size, self.network.color_along(raw, rays_d, samples, weights)
-
-    def normals(self, positions: Tensor) -> Tensor:
-        """Not rendered here."""
-        raise NotImplementedError
 
     def step(self) -> Tensor:
         """One training step; returns the loss, on the device."""
@@ -97,50 +80,32 @@ class Training:
         o, d, pixels = self._batch()
         near = torch.zeros_like(o[:, 0])
         t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
-        samples, _ = self.grid.march(o, d, t_min, t_max, jitter=torch.rand_like(t_min))
-        marched = samples.n_samples
-        rgbs, opacities, kept = self._render(o, d, samples)
-        background = torch.rand_like(rgbs)
-        loss = huber(blend(rgbs, opacities, background), target_over(pixels, background))
+        traced = trace(self.network, self.grid, o, d, t_min, t_max)
+        found, background = traced.found, torch.rand_like(o)
+        loss = huber(blend(found.rgbs, found.opacities, background), target_over(pixels, background))
         loss.backward()
         factor = 1.0 if self.steps < FIRST_DECAY else GAMMA ** (1 + (self.steps - FIRST_DECAY) // DECAY_EVERY)
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * factor
             optimizer.step()
         self.network.finish_average()
-        self.grid.count_and_update(self.steps, kept, self.density)
-        self._count(o.shape[0], marched, kept)
+        self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit)
+        self._count(o.shape[0], traced.marched, traced.kept)
         return loss.detach()
 
     def _count(self, rays: int, marched: int, kept: int) -> None:
         """Statistics, and as many rays in the next step as fill the budget."""
         self.steps, self.traced = self.steps + 1, self.traced + rays
         self.marched, self.kept = self.marched + marched, self.kept + kept
-        cost = max(kept, MARCHED_WEIGHT * marched, 1.0) / max(1, rays)
-        self.rays = self._round(min(self.budget / cost, MAX_GROWTH * self.rays))
+        self.budget.adapt(rays, marched, kept)
 
     def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
         count, (height, width) = self.views.poses.shape[0], self.views.size
-        number = torch.randint(count * height * width, (self.rays,), device=self.device)
+        number = torch.randint(count * height * width, (self.budget.rays,), device=self.device)
         view, row, column = number // (height * width), number // width % height, number % width
         o, d = self.views.rays(view, row, column)
         return o, d, self.views.images.view(count * height * width, -1)[number].float() / 255.0
-
-    def _render(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor, int]:
-        """Colours and opacities of rays: density of every sample first, gradients of those in front of the opaque."""
-        network, kernels, unit = self.network, self.kernels, self.geometry.unit_size
-        weights = network.weights()
-        positions = kernels.points(o, d, samples, self.geometry)
-        with torch.no_grad():
-            features = network.encode(positions, weights)
-            sigmas = network.density_only(features, weights) / unit
-            counts = kernels.visible_counts(sigmas, samples, T_MIN)
-            samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
-            harmonics = kernels.spread(kernels.sh_encode(d), samples)
-        sigmas, raw = network.density(network.encode(positions, weights, features), weights)
-        out = kernels.composite(sigmas / unit, network.color(raw, harmonics, weights), samples)
-        return out.rgbs, out.opacities, samples.n_samples
 
     @torch.no_grad()
     def picture(self, views: Views, view: int, zoom: float = 1.0) -> Tensor:
@@ -150,7 +115,7 @@ class Training:
         for o, d in zip(*(rays.split(RENDER_CHUNK) for rays in views.picture_rays(view, zoom))):
             near = torch.zeros_like(o[:, 0])
             t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
-            found = render_rays(self, self.kernels, self.grid, o, d, t_min, t_max)
+            found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max)
             parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))
         self.network.train()
         return torch.cat(parts)

@@ -1,0 +1,40 @@
+"""How many rays a training step gets, so that their samples fill a budget."""
+
+from __future__ import annotations
+
+FIRST_SAMPLES_PER_RAY = 256
+"""Samples expected of a ray while the occupancy grid is still full."""
+
+RAY_MULTIPLE = 32
+"""Rays come in multiples of this."""
+
+MARCHED_WEIGHT = 0.25
+"""Cost of a sample that is marched and found to lie behind the opaque, as a share of one that is trained on."""
+
+MAX_GROWTH = 2.0
+"""Most growth of the number of rays in one step: an odd batch (nearly all rays empty) must not cause a huge one."""
+
+
+class RayBudget:
+    """Adapts the number of rays, as instant-ngp does (testbed_nerf.cu, rays_per_batch).
+
+    Args:
+        samples: that a step should be trained on.
+        max_rays: most rays of a step.
+
+    Attributes:
+        rays: of the next step.
+    """
+
+    def __init__(self, samples: int, max_rays: int) -> None:
+        self.samples, self.max_rays = samples, max_rays
+        self.rays = self._round(samples / FIRST_SAMPLES_PER_RAY)
+
+    def adapt(self, rays: int, marched: int, kept: int) -> int:
+        """Rays of the next step, after one with so many rays, samples marched, and samples trained on."""
+        cost = max(kept, MARCHED_WEIGHT * marched, 1.0) / max(1, rays)
+        self.rays = self._round(min(self.samples / cost, MAX_GROWTH * self.rays))
+        return self.rays
+
+    def _round(self, rays: float) -> int:
+        return int(min(max(rays // RAY_MULTIPLE, 1) * RAY_MULTIPLE, self.max_rays))
