@@ -24,7 +24,7 @@ from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
 from .network import RadianceNetwork
 from .occupancy import OccupancyGrid
-from .rendering import Rendered, intersect_box, render_rays
+from .rendering import intersect_box, render_rays
 from .scene import SceneGeometry
 from .tracing import trace
 from .viewer import ViewerComfort
@@ -119,10 +119,8 @@ class InstantHashModel(Model):
         return {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
 
     def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
-        found: Rendered = render_rays(
-            self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals()
-        )
-        opacities = found.opacities[:, None]
+        rendered = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals())
+        found, opacities = rendered.gathered, rendered.gathered.opacities[:, None]
         # Rays that met next to nothing have a depth behind everything rather than noise.
         solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, t_min, t_max, self.geometry)
         outputs = {
@@ -131,8 +129,8 @@ class InstantHashModel(Model):
             "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
             "median_depth": found.median_depths[:, None],
         }
-        if found.normals is not None:
-            outputs["normals"] = 0.5 * torch.nn.functional.normalize(found.normals, dim=-1, eps=1e-6) + 0.5
+        if rendered.normals is not None:
+            outputs["normals"] = 0.5 * torch.nn.functional.normalize(rendered.normals, dim=-1, eps=1e-6) + 0.5
         else:
             outputs["normals"] = torch.full_like(found.rgbs, 0.5)  # so that the viewer offers them
         return outputs

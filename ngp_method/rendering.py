@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .kernels import Kernels
+from .kernels import Gathered, Kernels
+from .kernels.gathering import nothing_gathered
 from .occupancy import OccupancyGrid
 from .samples import PackedSamples
 
@@ -46,19 +47,10 @@ class Shader(Protocol):
 
 @dataclass
 class Rendered:
-    """Per ray: premultiplied colour, opacity, expected and median depth (world units along the unit direction), normal.
+    """What rays have gathered (see :class:`~.kernels.Gathered`), and the weighted sum of unit normals if asked for."""
 
-    ``depths`` is the sum of weight * distance, not divided by the opacity; ``median_depths`` is 0 where the ray never
-    becomes half opaque; ``normals`` is the weighted sum of unit normals, None if not asked for. ``n_samples`` counts the
-    points evaluated.
-    """
-
-    rgbs: Tensor
-    opacities: Tensor
-    depths: Tensor
-    median_depths: Tensor
+    gathered: Gathered
     normals: Tensor | None
-    n_samples: Tensor
 
 
 @torch.no_grad()
@@ -83,67 +75,30 @@ def render_rays(
         t_min, t_max: [R] interval of each ray, already cut to the scene box.
         with_normals: also render normals (about doubles the cost of the samples near a surface).
     """
-    n_rays, device = rays_o.shape[0], rays_o.device
-    out = Rendered(
-        rgbs=torch.zeros(n_rays, 3, device=device),
-        opacities=torch.zeros(n_rays, device=device),
-        depths=torch.zeros(n_rays, device=device),
-        median_depths=torch.zeros(n_rays, device=device),
-        normals=torch.zeros(n_rays, 3, device=device) if with_normals else None,
-        n_samples=torch.zeros(n_rays, device=device),
-    )
+    gathered = nothing_gathered(rays_o.shape[0], rays_o.device)
+    normals = torch.zeros_like(gathered.rgbs) if with_normals else None
     alive = torch.nonzero(t_min < t_max)[:, 0]
     t, quota = t_min.clone(), FIRST_SAMPLES
     first = max(1, alive.numel())
     while alive.numel():
         o, d = rays_o[alive], rays_d[alive]
         samples, resume = grid.march(o, d, t[alive], t_max[alive], max_samples=quota)
-        if samples.n_samples:
-            _accumulate(out, shader, kernels, grid, samples, o, d, alive, with_normals)
-        t[alive] = resume
-        alive = alive[(resume < t_max[alive]) & (1.0 - out.opacities[alive] > T_MIN)]
+        positions = kernels.points(o, d, samples, grid.geometry)
+        sigmas, rgbs = shader.shade(positions, d, samples)
+        weights, goes_on = kernels.accumulate(
+            gathered, alive, sigmas, rgbs, samples, resume, t, t_max, least=T_MIN, median=MEDIAN
+        )
+        if normals is not None:
+            _add_normals(normals, shader, positions, weights, alive[samples.ray_indices.long()])
+        alive = alive[goes_on]
         quota = min(MOST_SAMPLES, max(quota, FIRST_SAMPLES * first // max(1, alive.numel())))
-    return out
+    return Rendered(gathered, normals)
 
 
-def _accumulate(
-    out: Rendered, shader: Shader, kernels: Kernels, grid: OccupancyGrid, samples: PackedSamples,
-    o: Tensor, d: Tensor, alive: Tensor, with_normals: bool,
-) -> None:  # fmt: skip
-    """Add one round's samples behind what the rays have gathered so far."""
-    positions = kernels.points(o, d, samples, grid.geometry)
-    rays = samples.ray_indices.long()
-    sigmas, rgbs = shader.shade(positions, d, samples)
-    found = kernels.composite(sigmas, rgbs, samples)
-    before = 1.0 - out.opacities[alive]
-    out.rgbs[alive] += before[:, None] * found.rgbs
-    out.depths[alive] += before * found.depths
-    out.n_samples[alive] += samples.packed_info[:, 1].to(before.dtype)
-    opacities = out.opacities[alive] + before * found.opacities
-    crossing = (opacities >= MEDIAN) & (out.opacities[alive] < MEDIAN)
-    if bool(crossing.any()):
-        out.median_depths[alive] += _median(samples, found.weights * before[rays], 1.0 - before, crossing)
-    if with_normals and out.normals is not None:
-        heavy = torch.nonzero(found.weights * before[rays] > NORMAL_WEIGHT)[:, 0]
-        normals = shader.normals(positions[heavy])
-        weights = (found.weights * before[rays])[heavy]
-        out.normals.index_add_(0, alive[rays[heavy]], weights[:, None] * normals)
-    out.opacities[alive] = opacities
-
-
-def _median(samples: PackedSamples, weights: Tensor, opacities: Tensor, crossing: Tensor) -> Tensor:
-    """Middle of the sample in which each crossing ray's accumulated weight passes one half, [R]; 0 for the others."""
-    rays = samples.ray_indices.long()
-    total = torch.cumsum(weights.double(), 0)
-    start = (total - weights)[samples.packed_info[:, 0].long().clamp(max=max(0, weights.shape[0] - 1))]
-    gathered = total - start[rays] + opacities[rays]
-    there = (gathered >= MEDIAN) & (gathered - weights < MEDIAN) & crossing[rays]
-    middles = 0.5 * (samples.t_starts + samples.t_ends)
-    found = torch.zeros(samples.n_rays, device=weights.device)
-    # Rounding could mark two neighbours of one ray: the nearer one is taken.
-    index = torch.nonzero(there)[:, 0].flip(0)
-    found[rays[index]] = middles[index]
-    return found
+def _add_normals(normals: Tensor, shader: Shader, positions: Tensor, weights: Tensor, rays: Tensor) -> None:
+    """Add the normals of one round's samples, where they weigh anything, to those of their rays."""
+    heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
+    normals.index_add_(0, rays[heavy], weights[heavy, None] * shader.normals(positions[heavy]))
 
 
 def intersect_box(rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:

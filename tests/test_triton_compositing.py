@@ -3,8 +3,6 @@ GPU, and features in any layout."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import tolerances as tol
 import torch
@@ -16,15 +14,16 @@ from kernel_cases import (
 )
 from torch import Tensor
 
+from ngp_method.kernels.gathering import nothing_gathered
 from ngp_method.kernels.triton import compositing, marching, packing, packing_kernels, runs
 from ngp_method.kernels.triton import compositing_kernels as kernels
-from ngp_method.rendering import Rendered, _accumulate
 from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from ngp_method.scene import SceneGeometry
 
 pytestmark = pytest.mark.usefixtures("nan_memory")
 
 REFERENCE = kernels_of("reference")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -204,37 +203,33 @@ def test_keeping_with_a_capacity(room: int, already: int) -> None:
 # -- rounds of rendering
 
 
-def _nothing_gathered(n_rays: int) -> Rendered:
-    zeros = [torch.zeros(n_rays) for _ in range(4)]
-    return Rendered(torch.zeros(n_rays, 3), zeros[0], zeros[1], zeros[2], None, zeros[3])
-
-
 @pytest.mark.parametrize("index_type", [torch.int64, torch.int32])
 @pytest.mark.parametrize("sizes", ["interpreter", "gpu"])
 def test_accumulate_is_a_round_of_rendering(sizes: str, index_type: torch.dtype, request: pytest.FixtureRequest) -> None:
-    """Three rounds, over fewer and fewer rays, against what :mod:`ngp_method.rendering` does in torch."""
+    """Three rounds, over fewer and fewer rays, against the reference's."""
     if sizes == "gpu":
         request.getfixturevalue("gpu_sizes")
     n_rays, least = 23, 1e-2
     rng = generator(7)
-    mine, truth = _nothing_gathered(n_rays), _nothing_gathered(n_rays)
+    mine, truth = nothing_gathered(n_rays, CPU), nothing_gathered(n_rays, CPU)
     t, t_max = torch.zeros(n_rays), torch.full((n_rays,), 10.0)
     alive, halfway = torch.arange(n_rays), 0
     for turn in range(3):
         counts = torch.randint(0, 30, alive.shape, generator=rng).tolist()
         samples, sigmas, rgbs = _batch(counts, seed=turn, opaque=20.0)
         resume = torch.where(torch.rand(alive.shape, generator=rng) < 0.2, t_max[alive] + 0.1, float(turn))
-        shader = SimpleNamespace(shade=lambda *_, found=(sigmas, rgbs): found)
-        directions = torch.eye(3)[torch.zeros_like(alive)]
-        before = truth.opacities[alive].clone()
-        _accumulate(
-            truth, shader, REFERENCE, SimpleNamespace(geometry=SceneGeometry()), samples, directions, directions, alive, False
+        before, there = truth.opacities[alive].clone(), torch.zeros(n_rays)
+        plain, plain_on = REFERENCE.accumulate(truth, alive, sigmas, rgbs, samples, resume, there, t_max, least, 0.5)
+        weights, goes_on = compositing.accumulate(
+            mine, alive.to(index_type), sigmas, rgbs, samples, resume, t, t_max, least, 0.5
         )
-        weights, goes_on = compositing.accumulate(mine, alive.to(index_type), sigmas, rgbs, samples, resume, t, t_max, least)
-        plain = REFERENCE.composite(sigmas, rgbs, samples).weights
-        assert_near(weights, plain * (1 - before)[samples.ray_indices.long()], tol.COMPOSITE_32, "weights")
+        alone = REFERENCE.composite(sigmas, rgbs, samples).weights * (1 - before)[samples.ray_indices.long()]
+        for name, found in (("weights", weights), ("the reference's", plain)):
+            assert_near(found, alone, tol.COMPOSITE_32, name)
         assert torch.equal(t[alive], resume)
+        assert torch.equal(there[alive], resume)
         assert torch.equal(goes_on, (resume < t_max[alive]) & (1 - truth.opacities[alive] > least))
+        assert torch.equal(goes_on, plain_on)
         halfway += int(((truth.opacities[alive] >= 0.5) & (before < 0.5)).sum())
         alive = alive[goes_on]
     assert 0 < alive.numel() < n_rays
@@ -249,17 +244,17 @@ def test_accumulate_is_a_round_of_rendering(sizes: str, index_type: torch.dtype,
 
 def test_accumulate_where_there_is_nothing() -> None:
     """A round without samples ends the rays that have none left, one without rays does nothing."""
-    gathered = _nothing_gathered(4)
+    gathered = nothing_gathered(4, CPU)
     samples, sigmas, rgbs = _batch([0, 0])
     t, t_max = torch.zeros(4), torch.ones(4)
     rays, resume = torch.tensor([3, 1]), torch.tensor([0.5, 1.5])
-    weights, alive = compositing.accumulate(gathered, rays, sigmas, rgbs, samples, resume, t, t_max, 1e-4)
+    weights, alive = compositing.accumulate(gathered, rays, sigmas, rgbs, samples, resume, t, t_max, 1e-4, 0.5)
     assert weights.shape == (0,)
     assert alive.tolist() == [True, False]
     assert t.tolist() == [0.0, 1.5, 0.0, 0.5]
     assert all(float(v.abs().sum()) == 0 for v in (gathered.rgbs, gathered.opacities, gathered.depths, gathered.median_depths))
     samples, sigmas, rgbs = _batch([])
-    weights, alive = compositing.accumulate(gathered, rays[:0], sigmas, rgbs, samples, resume[:0], t, t_max, 1e-4)
+    weights, alive = compositing.accumulate(gathered, rays[:0], sigmas, rgbs, samples, resume[:0], t, t_max, 1e-4, 0.5)
     assert weights.shape == alive.shape == (0,)
 
 
@@ -269,9 +264,9 @@ def test_the_median_where_rounding_disagrees() -> None:
         torch.tensor([1.0]), torch.tensor([2.0]), torch.zeros(1, dtype=torch.int32), torch.tensor([[0, 1]]).int()
     )
     for sigma in (0.6931471, 0.6931472, 0.6931473):
-        gathered = _nothing_gathered(1)
+        gathered = nothing_gathered(1, CPU)
         compositing.accumulate(
             gathered, torch.zeros(1, dtype=torch.int64), torch.tensor([sigma]), torch.ones(1, 3), samples,
-            torch.ones(1), torch.zeros(1), torch.ones(1), 1e-4,
+            torch.ones(1), torch.zeros(1), torch.ones(1), 1e-4, 0.5,
         )  # fmt: skip
         assert float(gathered.median_depths) == (1.5 if float(gathered.opacities) >= 0.5 else 0.0)

@@ -115,7 +115,7 @@ class Training:
         for o, d in zip(*(rays.split(RENDER_CHUNK) for rays in views.picture_rays(view, zoom))):
             near = torch.zeros_like(o[:, 0])
             t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
-            found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max)
+            found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max).gathered
             parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))
         self.network.train()
         return torch.cat(parts)

@@ -13,9 +13,9 @@ from typing import Any, cast
 import torch
 
 from .adam import AdamSettings, AdamState
-from .interface import Composited, Kernels
+from .interface import Composited, Gathered, Kernels
 
-__all__ = ["KERNEL_SETS", "AdamSettings", "AdamState", "Composited", "Kernels", "choose_kernels", "load_kernels"]
+__all__ = ["KERNEL_SETS", "AdamSettings", "AdamState", "Composited", "Gathered", "Kernels", "choose_kernels", "load_kernels"]
 
 
 def _reference() -> Kernels:

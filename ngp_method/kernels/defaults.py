@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..samples import PackedSamples
 from . import cells as grid_cells
-from .interface import Kernels
+from . import gathering
+from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
 
 
@@ -27,6 +28,13 @@ class Defaults:
     ) -> Tensor:
         """See the interface: harmonics of each ray, spread, and the perceptron."""
         return self.mlp([raw, self.spread(self.sh_encode(rays_d), samples)], weights, layout)
+
+    def accumulate(
+        self: Kernels, gathered: Gathered, rays: Tensor, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples,
+        resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """See the interface: composited, then added."""
+        return gathering.accumulate(self, gathered, rays, sigmas, rgbs, samples, resume, t, t_max, least, median)
 
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""

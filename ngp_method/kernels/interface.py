@@ -41,6 +41,25 @@ class Composited:
     weights: Tensor
 
 
+@dataclass
+class Gathered:
+    """Sums of R rays so far, all float32 and row-major.
+
+    Attributes:
+        rgbs: [R, 3] colour, premultiplied by opacity.
+        opacities: [R] sum of the weights.
+        depths: [R] sum of weight * distance (world units along the unit direction), not divided by the opacity.
+        median_depths: [R] distance at which the opacity passes one half; zero until then.
+        n_samples: [R] samples evaluated.
+    """
+
+    rgbs: Tensor
+    opacities: Tensor
+    depths: Tensor
+    median_depths: Tensor
+    n_samples: Tensor
+
+
 class Kernels(Protocol):
     """One implementation of every operation."""
 
@@ -167,6 +186,26 @@ class Kernels(Protocol):
             samples: the intervals.
         Returns:
             Sums per ray; gradients flow from rgbs, opacities and depths (weights carry none).
+        """
+        ...
+
+    def accumulate(
+        self, gathered: Gathered, rays: Tensor, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples,
+        resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Add one round's samples behind what rays have gathered, in place: all that ends a round of rendering. No gradient.
+
+        Args:
+            gathered: of all R rays.
+            rays: [A] int64, which of them are in this round, each once.
+            sigmas: [N] densities per world unit; rgbs: [N, 3].
+            samples: the A rays' samples of this round.
+            resume: [A] where marching stopped; written to ``t``.
+            t: [R] where each ray stands; t_max: [R] where it ends.
+            least: transmittance at which a ray is done.
+            median: opacity at which the median depth lies.
+        Returns:
+            [N] weights as shares of the whole ray's light, and [A] bool: which rays go on.
         """
         ...
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
 
 from ...samples import PackedSamples
-from ..interface import Composited
+from ..interface import Composited, Gathered
 from . import compositing_kernels as kernels
 from .marching import flat
 from .runs import empty_runs
@@ -77,41 +77,11 @@ def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composite
     return Composited(*Composite.apply(sigmas, rgbs, samples))
 
 
-class Gathered(Protocol):
-    """What rays have gathered so far; :class:`ngp_method.rendering.Rendered` is such. All float32, row-major.
-
-    Attributes:
-        rgbs: [R, 3] premultiplied by opacity.
-        opacities, depths: [R].
-        median_depths: [R] where the opacity passes one half; zero until then.
-        n_samples: [R] samples evaluated.
-    """
-
-    rgbs: Tensor
-    opacities: Tensor
-    depths: Tensor
-    median_depths: Tensor
-    n_samples: Tensor
-
-
 def accumulate(
     gathered: Gathered, rays: Tensor, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples,
-    resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float = 0.5,
+    resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    """Add one round's samples behind what the rays have gathered, in place; everything that ends a round of rendering.
-
-    Args:
-        gathered: of all R rays.
-        rays: [A] int32 or int64, which of them are in this round, each once.
-        sigmas: [N] densities per world unit; rgbs: [N, 3].
-        samples: the A rays' samples of this round.
-        resume: [A] where marching stopped; written to ``t``.
-        t: [R] where each ray stands; t_max: [R] where it ends.
-        least: transmittance at which a ray is done.
-        median: opacity at which the median depth lies.
-    Returns:
-        [N] weights as shares of the whole ray's light (zero in padding), and [A] bool: which rays go on.
-    """
+    """The operation ``accumulate``; padding has weights of zero."""
     n_rays, n, device = samples.n_rays, samples.n_samples, sigmas.device
     weights, alive = torch.empty(n, device=device), torch.empty(n_rays, dtype=torch.uint8, device=device)
     if n_rays:

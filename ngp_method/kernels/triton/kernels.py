@@ -12,7 +12,7 @@ from ...scene import SceneGeometry
 from ..adam import AdamSettings, AdamState
 from ..defaults import Defaults
 from ..derived import half_copies
-from ..interface import Composited
+from ..interface import Composited, Gathered
 from ..layout import HashGridLayout, MLPLayout
 from . import adam, compositing, device, encode, fused, marching, mlp, packing
 
@@ -103,6 +103,13 @@ class TritonKernels(Defaults):
     def composite(self, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composited:
         """See the interface."""
         return compositing.composite(sigmas, rgbs, samples)
+
+    def accumulate(
+        self, gathered: Gathered, rays: Tensor, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples,
+        resume: Tensor, t: Tensor, t_max: Tensor, least: float, median: float,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """See the interface: one launch."""
+        return compositing.accumulate(gathered, rays, sigmas, rgbs, samples, resume, t, t_max, least, median)
 
     def adam_step(
         self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, average: Tensor | None = None,
