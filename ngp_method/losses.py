@@ -36,3 +36,8 @@ def target_over(image: Tensor, background: Tensor) -> Tensor:
         return image
     alpha = image[..., 3:]
     return image[..., :3] * alpha + (1.0 - alpha) * background
+
+
+def leave_out(prediction: Tensor, target: Tensor, traced: Tensor | None) -> Tensor:
+    """The prediction [R, 3] of rays that were traced ([R] bool; None: all); the others have no error and no gradient."""
+    return prediction if traced is None else torch.where(traced[:, None], prediction, target)

@@ -19,14 +19,14 @@ from .data.messages import fail
 from .encodings import EncodingSettings, build_encoding
 from .field import InstantHashField
 from .kernels import choose_kernels
-from .losses import LOSSES, blend, target_over
+from .losses import LOSSES, blend, leave_out, target_over
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
 from .network import RadianceNetwork
 from .occupancy import OccupancyGrid
 from .rendering import intersect_box, render_rays
 from .scene import SceneGeometry
-from .tracing import trace
+from .tracing import Tracer
 from .viewer import ViewerComfort
 from .visibility import seen_cells, step_scale_for
 
@@ -81,6 +81,7 @@ class InstantHashModel(Model):
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
         if config.mark_unseen and cameras is not None:
             self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
+        self.tracer = Tracer(network, self.grid)
         self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
@@ -113,10 +114,11 @@ class InstantHashModel(Model):
         return intersect_box(o, d, self.geometry.aabb.to(o), near.clamp(min=0.0), far)
 
     def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
-        traced = trace(self.field.network, self.grid, o, d, t_min, t_max)
+        traced = self.tracer(o, d, t_min, t_max)
         found = traced.found
         self.counts = {"rays": o.shape[0], "marched": traced.marched, "kept": traced.kept}
-        return {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
+        outputs = {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
+        return outputs if traced.room is None else {**outputs, "room": traced.room}
 
     def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
         rendered = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals())
@@ -178,7 +180,9 @@ class InstantHashModel(Model):
                 torch.rand_like(rgbs) if kind == "random" else torch.tensor(BACKGROUNDS[kind]).to(rgbs).expand_as(rgbs)
             )
         background = outputs["background"]
-        return blend(rgbs, outputs["accumulation"][:, 0], background), target_over(image, background)
+        target = target_over(image, background)
+        prediction = blend(rgbs, outputs["accumulation"][:, 0], background)
+        return leave_out(prediction, target, outputs.get("room")), target
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]

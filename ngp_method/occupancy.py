@@ -89,11 +89,10 @@ class OccupancyGrid(OccGridEstimator):
         t_max: Tensor,
         jitter: Tensor | None = None,
         max_samples: int | None = None,
+        capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:
         """Samples in occupied cells; see :meth:`.kernels.interface.Kernels.march`."""
-        return self.kernels.march(
-            rays_o, rays_d, t_min, t_max, self.binaries, self.geometry, jitter=jitter, max_samples=max_samples
-        )
+        return self.kernels.march(rays_o, rays_d, t_min, t_max, self.binaries, self.geometry, jitter, max_samples, capacity)
 
     def sampling(self, *args: object, **kwargs: object) -> tuple[Tensor, Tensor, Tensor]:
         """nerfacc's entry point needs CUDA; use :meth:`march`."""

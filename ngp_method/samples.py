@@ -49,6 +49,19 @@ class PackedSamples:
         return PackedSamples(self.t_starts[index], self.t_ends[index], self.ray_indices[index], packed_info_from_counts(counts))
 
 
+def first_rays(samples: PackedSamples, capacity: int) -> tuple[PackedSamples, Tensor]:
+    """As many rays as ``capacity`` samples have room for, counted from the first; those behind them are left without samples.
+
+    Returns:
+        The samples, and [R] bool: whether there was room for the ray and all in front of it.
+    """
+    ends = samples.packed_info.sum(-1)
+    room = ends <= capacity
+    used = int((ends * room).amax()) if samples.n_rays else 0
+    info = packed_info_from_counts(samples.packed_info[:, 1] * room)
+    return PackedSamples(samples.t_starts[:used], samples.t_ends[:used], samples.ray_indices[:used], info), room
+
+
 def packed_info_from_counts(counts: Tensor) -> Tensor:
     """[R] samples per ray -> [R, 2] int32 (first sample, count)."""
     counts = counts.to(torch.int32)

@@ -10,6 +10,7 @@ nearer.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import march_cases
 import numpy as np
@@ -224,3 +225,31 @@ def test_float32_steps_stay_near_float64_steps(kernel_set: str, scale: int) -> N
     # In a cone an early error grows with t, as (1 + cone) per step: relative to t it stays.
     bound = tol.DRIFT_PER_STEP * (steps + 2) * exact[:n, 0] * (1 + geometry.cone_angle)
     assert (np.abs(samples.t_starts.double().numpy() - exact[:n, 0]) <= bound).all()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 1.5])
+def test_a_capacity_leaves_out_the_last_rays(kernel_set: str, share: float) -> None:
+    """Those there is room for are what they are without one; the others have nothing and go on from where they began."""
+    kernels, case = kernels_of(kernel_set), march_cases.make(SceneGeometry(**DYADIC, aabb_scale=2), 0.3, count=12)
+    whole, ends_at = case.march(kernels)
+    capacity = int(share * whole.n_samples)
+    samples, resume = case.march(Limited(kernels, capacity))
+    room = whole.packed_info.sum(-1) <= capacity
+    used = int(samples.packed_info[:, 1].sum())
+    assert samples.n_samples == (capacity if kernels.asynchronous else used)
+    assert torch.equal(samples.packed_info[:, 1], whole.packed_info[:, 1] * room)
+    assert torch.equal(resume, torch.where(room, ends_at, case.t_min))
+    for name in ("t_starts", "t_ends", "ray_indices"):
+        assert torch.equal(getattr(samples, name)[:used], getattr(whole, name)[:used]), name
+    assert 0 < room.sum() < room.numel() or share in (0.0, 1.0, 1.5)
+
+
+class Limited:
+    """A set's march with a capacity."""
+
+    def __init__(self, kernels: Kernels, capacity: int) -> None:
+        self.kernels, self.capacity = kernels, capacity
+
+    def march(self, *args: Any, **kwargs: Any) -> tuple[PackedSamples, Tensor]:
+        """The operation."""
+        return self.kernels.march(*args, **kwargs, capacity=self.capacity)

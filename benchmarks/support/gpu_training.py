@@ -14,13 +14,13 @@ from torch import Tensor
 from ngp_method.adam import NgpAdam
 from ngp_method.encodings import EncodingSettings, build_encoding
 from ngp_method.kernels import Kernels
-from ngp_method.losses import blend, huber, target_over
+from ngp_method.losses import blend, huber, leave_out, target_over
 from ngp_method.network import RadianceNetwork
 from ngp_method.occupancy import OccupancyGrid
 from ngp_method.ray_budget import RayBudget
 from ngp_method.rendering import intersect_box, render_rays
 from ngp_method.shading import Shading
-from ngp_method.tracing import trace
+from ngp_method.tracing import Traced, Tracer
 from ngp_method.visibility import seen_cells
 
 from . import gpu_scene
@@ -63,6 +63,7 @@ class Training:
         self.grid = OccupancyGrid(self.geometry, kernels, resolution, GRID_UPDATE_SHARE).to(self.device)
         self.grid.mark_unseen(seen_cells(views.lens(), self.geometry, resolution).to(self.device))
         network = self.network
+        self.tracer = Tracer(network, self.grid)
         for param in network.parameters():
             param.kernels = kernels  # type: ignore[attr-defined]
         self.optimizers = [
@@ -80,9 +81,8 @@ class Training:
         o, d, pixels = self._batch()
         near = torch.zeros_like(o[:, 0])
         t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
-        traced = trace(self.network, self.grid, o, d, t_min, t_max)
-        found, background = traced.found, torch.rand_like(o)
-        loss = huber(blend(found.rgbs, found.opacities, background), target_over(pixels, background))
+        traced = self.tracer(o, d, t_min, t_max)
+        loss = loss_of(traced, pixels)
         loss.backward()
         factor = 1.0 if self.steps < FIRST_DECAY else GAMMA ** (1 + (self.steps - FIRST_DECAY) // DECAY_EVERY)
         for optimizer in self.optimizers:
@@ -130,6 +130,13 @@ class Training:
             truth = target_over(pixels, torch.ones(3, device=self.device))
             found.append(float(-10.0 * torch.log10((self.picture(views, view) - truth).square().mean())))
         return sum(found) / len(found)
+
+
+def loss_of(traced: Traced, pixels: Tensor) -> Tensor:
+    """The loss of traced rays against their pixels [R, C], over a random background."""
+    found, background = traced.found, torch.rand_like(traced.found.rgbs)
+    target = target_over(pixels, background)
+    return huber(leave_out(blend(found.rgbs, found.opacities, background), target, traced.room), target)
 
 
 def _wait(device: torch.device) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..samples import PackedSamples
+from ..samples import PackedSamples, first_rays
 from . import cells as grid_cells
 from . import gathering
 from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
+
+
+def limited(samples: PackedSamples, resume: Tensor, t_min: Tensor, capacity: int | None) -> tuple[PackedSamples, Tensor]:
+    """What ``march`` found, cut to a capacity (see the interface); without padding."""
+    if capacity is None:
+        return samples, resume
+    samples, room = first_rays(samples, capacity)
+    return samples, torch.where(room, resume, t_min)
 
 
 class Defaults:

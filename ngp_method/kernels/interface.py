@@ -65,6 +65,8 @@ class Kernels(Protocol):
 
     name: str
     description: str
+    asynchronous: bool
+    """Whether the host goes on while the device works, and waits where it asks for a number."""
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """Multiresolution hash encoding with trilinear interpolation (paper section 3).
@@ -147,6 +149,7 @@ class Kernels(Protocol):
         geometry: SceneGeometry,
         jitter: Tensor | None = None,
         max_samples: int | None = None,
+        capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:
         """Steps along rays through the occupied cells (instant-ngp's step law, see :mod:`..scene`).
 
@@ -164,6 +167,10 @@ class Kernels(Protocol):
             geometry: unit cube, cascades and steps.
             jitter: [R] in [0, 1), in steps; None for zero.
             max_samples: most samples of one ray; None for instant-ngp's 1,024.
+            capacity: most samples of all rays. A ray whose samples end beyond it, and every ray behind that one, is left
+                without samples and goes on from its t_min: no samples and ``resume < t_max`` tell it from one that met
+                nothing, and a loss must leave it out. An asynchronous set returns so many slots, without waiting; those
+                behind the last run are *padding*: intervals [0, 0] of the last ray, which count for nothing.
         Returns:
             The samples, and [R] the t from which each ray would go on (t_max or more: it is done).
         """

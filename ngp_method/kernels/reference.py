@@ -10,7 +10,7 @@ from torch import Tensor
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
 from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
-from .defaults import Defaults
+from .defaults import Defaults, limited
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .spherical import spherical_harmonics
@@ -23,6 +23,7 @@ class ReferenceKernels(Defaults):
 
     name = "reference"
     description = "plain torch, the definition of every operation (slow)"
+    asynchronous = False
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface; ``features`` is not needed here, as nothing is gained by it."""
@@ -77,6 +78,7 @@ class ReferenceKernels(Defaults):
         geometry: SceneGeometry,
         jitter: Tensor | None = None,
         max_samples: int | None = None,
+        capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:
         """See the interface: a dense walk, one interval of every ray at a time."""
         limit = max_samples or MAX_STEPS
@@ -97,7 +99,7 @@ class ReferenceKernels(Defaults):
             t[alive] = t_alive + dt
             ends.append(t[hit])
             alive = alive[(t[alive] < t_max[alive]) & (counts[alive] < limit)]
-        return _pack(rays, starts, ends, counts, t_min), t
+        return limited(_pack(rays, starts, ends, counts, t_min), t, t_min, capacity)
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...samples import PackedSamples
 from ...scene import SceneGeometry
 from ..adam import AdamSettings, AdamState
-from ..defaults import Defaults
+from ..defaults import Defaults, limited
 from ..derived import Derived, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
@@ -29,6 +29,7 @@ class CpuKernels(Defaults):
     """
 
     name = "cpu"
+    asynchronous = False
 
     def __init__(self, precision: str = "auto", threads: int | None = None) -> None:
         if precision not in ("auto", "float32", "bfloat16"):
@@ -84,11 +85,12 @@ class CpuKernels(Defaults):
 
     def march(
         self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
-        jitter: Tensor | None = None, max_samples: int | None = None,
+        jitter: Tensor | None = None, max_samples: int | None = None, capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
         """See the interface."""
         grid = self._grid.of(occupied)
-        return volume.march(rays_o, rays_d, t_min, t_max, grid, geometry, jitter, max_samples)
+        samples, resume = volume.march(rays_o, rays_d, t_min, t_max, grid, geometry, jitter, max_samples)
+        return limited(samples, resume, t_min, capacity)
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""

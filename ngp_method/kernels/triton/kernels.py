@@ -33,6 +33,7 @@ class TritonKernels(Defaults):
     """
 
     name = "triton"
+    asynchronous = True
 
     def __init__(self, precision: str = "auto") -> None:
         complaint = device.complaint()
@@ -87,10 +88,10 @@ class TritonKernels(Defaults):
 
     def march(
         self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
-        jitter: Tensor | None = None, max_samples: int | None = None,
+        jitter: Tensor | None = None, max_samples: int | None = None, capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
         """See the interface."""
-        return marching.march(rays_o, rays_d, t_min, t_max, occupied, geometry, jitter, max_samples)
+        return marching.march(rays_o, rays_d, t_min, t_max, occupied, geometry, jitter, max_samples, capacity)
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""

@@ -32,13 +32,7 @@ def march(
     rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor, occupied: Tensor, geometry: SceneGeometry,
     jitter: Tensor | None = None, max_samples: int | None = None, capacity: int | None = None,
 ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
-    """The operation ``march``.
-
-    Args:
-        capacity: slots of the result, which is then made without asking the host. A ray for whose samples there was no room
-            (see :mod:`.packing`) goes on from its t_min: no samples and still to go, ``resume < t_max``, is what tells it
-            from a ray that met nothing, and a loss must leave it out.
-    """
+    """The operation ``march``; slots and padding of a ``capacity``: see :mod:`.packing`."""
     n_rays, limit, grid = rays_o.shape[0], max_samples or MAX_STEPS, occupied.shape[1]
     near, device = flat(t_min), rays_o.device
     if not n_rays:
