@@ -99,6 +99,9 @@ def measure(name: str, args: argparse.Namespace, device: Any, failed: dict[str, 
             if "d" in args.parts:
                 found["rendering"] = attempt(f"{name}: d, rendering", failed, gpu_parts.rendering, run, test, args, device)
             found["peak_memory_gib"] = gpu_parts.memory(device)
+            if not found["training"]["finite"]:
+                failed[f"{name}: c, training"] = "a parameter is not a number"
+            found["steps"] = attempt(f"{name}: c, forms of a step", failed, gpu_parts.steps, run, args, device)
     return found
 
 

@@ -52,6 +52,8 @@ def test_errors_and_training_run_in_the_interpreter_on_torch_alone(tmp_path: Pat
     assert {row["operation"].split()[0] for row in found["errors"]["rows"]} >= set(CHECKS)
     assert found["training"]["steps"] == 2
     assert found["training"]["samples_per_s"] > 0
+    assert found["training"]["finite"] is True
+    assert set(found["steps"]["ms"]) == {"two waits", "one wait", "no wait"}  # a graph needs a GPU
     assert math.isfinite(found["training"]["psnr"])
     assert record["command"].startswith("python benchmarks/gpu.py --device cpu")
     assert {"device", "versions", "date"} <= set(record)

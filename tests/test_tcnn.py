@@ -209,7 +209,8 @@ def _exclusive_sum(inputs: Tensor, packed_info: Tensor) -> Tensor:
     assert packed_info.dtype == torch.int64
     assert packed_info.shape[0]
     parts = [inputs[first : first + count] for first, count in packed_info.tolist()]
-    return torch.cat([part.cumsum(0) - part for part in parts])
+    sums = torch.cat([part.cumsum(0) - part for part in parts])
+    return torch.cat([sums, torch.full_like(inputs[sums.shape[0] :], torch.nan)])  # it leaves what belongs to no ray alone
 
 
 @pytest.mark.parametrize("n", [0, 1, 31, 500])
@@ -232,7 +233,20 @@ def test_sums_by_nerfacc(kernel_set: str, n: int, monkeypatch: pytest.MonkeyPatc
         found.append([out.rgbs, out.opacities, out.depths, out.weights, s.grad, rgb.grad])
     for got, exact in zip(*found):
         assert_near(got, exact, 1e-5, "composite")
-    assert torch.equal(kernels.visible_counts(sigmas, samples, 0.1), REFERENCE.visible_counts(sigmas, samples, 0.1))
+    counts = REFERENCE.visible_counts(sigmas, samples, 0.1)
+    assert torch.equal(kernels.visible_counts(sigmas, samples, 0.1), counts)
+    # Padding, intervals of no length on the last ray, counts for nothing.
+    last = torch.full((5,), samples.n_rays - 1, dtype=torch.int32)
+    zeros, rays = torch.zeros(5), torch.cat([samples.ray_indices, last])
+    padded = PackedSamples(torch.cat([starts, zeros]), torch.cat([samples.t_ends, zeros]), rays, samples.packed_info)
+    sigmas, rgbs = torch.cat([sigmas, zeros + 3.0]).requires_grad_(), torch.cat([rgbs, torch.ones(5, 3)])
+    out = kernels.composite(sigmas, rgbs, padded)
+    (d_sigmas,) = torch.autograd.grad(out.rgbs.sum() + out.depths.sum(), sigmas)
+    assert_near(out.rgbs, found[1][0], 1e-5, "padded")
+    assert not out.weights[n:].any()
+    assert not d_sigmas[n:].any()
+    assert torch.isfinite(d_sigmas).all()
+    assert torch.equal(kernels.visible_counts(sigmas, padded, 0.1), counts)
 
 
 def test_nerfacc_is_not_compiled_for_it(kernel_set: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,7 +109,15 @@ def training(kernels: Kernels, args: argparse.Namespace, device: torch.device) -
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     figures = gpu_training.train(run, test, args.seconds, args.curve, args.steps, 10)
-    return run, test, {"scene": args.scene, "views": count, "width": width, "height": height, **figures}
+    sizes = {"scene": args.scene, "views": count, "width": width, "height": height}
+    return run, test, {**sizes, **figures, "finite": run.finite()}
+
+
+def steps(run: Any, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
+    """Part c, the step alone: with two, one and no waits of the host for the device, and as a CUDA graph."""
+    from . import gpu_steps
+
+    return gpu_steps.measure(run, args.quick)
 
 
 def rendering(run: Any, test: Any, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:

@@ -32,6 +32,10 @@ def summary(record: dict[str, Any]) -> list[tuple[str, str]]:
             curve = ", ".join(f"{p['psnr']:.2f} dB at {p['seconds']:.0f} s" for p in training["curve"])
             found.append((f"{name}: {training['scene']} {training['width']}x{training['height']}", curve))
             found.append((f"{name}: samples trained on", f"{training['samples_per_s'] / 1e6:.1f} M/s"))
+            found.append((f"{name}: steps trained, all parameters finite", f"{training['steps']}, {training['finite']}"))
+        if parts.get("steps"):
+            forms = ", ".join(f"{form} {ms:.2f}" for form, ms in parts["steps"]["ms"].items())
+            found.append((f"{name}: ms a step of {parts['steps']['kept_slots']} samples", forms))
         if parts.get("rendering"):
             side = parts["rendering"]["side"]
             found.append((f"{name}: frames at {side}x{side}", f"{parts['rendering']['frames_per_s']} /s"))

@@ -78,7 +78,7 @@ class Training:
         """One training step; returns the loss, on the device."""
         if self.steps % AVERAGE_INTERVAL == 0:
             self.network.begin_average(AVERAGE_DECAY**AVERAGE_INTERVAL)
-        o, d, pixels = self._batch()
+        o, d, pixels = self.batch()
         near = torch.zeros_like(o[:, 0])
         t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
         traced = self.tracer(o, d, t_min, t_max)
@@ -99,13 +99,17 @@ class Training:
         self.marched, self.kept = self.marched + marched, self.kept + kept
         self.budget.adapt(rays, marched, kept)
 
-    def _batch(self) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
         count, (height, width) = self.views.poses.shape[0], self.views.size
         number = torch.randint(count * height * width, (self.budget.rays,), device=self.device)
         view, row, column = number // (height * width), number // width % height, number % width
         o, d = self.views.rays(view, row, column)
         return o, d, self.views.images.view(count * height * width, -1)[number].float() / 255.0
+
+    def finite(self) -> bool:
+        """Whether all parameters are still numbers."""
+        return all(bool(torch.isfinite(param).all()) for param in self.network.parameters())
 
     @torch.no_grad()
     def picture(self, views: Views, view: int, zoom: float = 1.0) -> Tensor:
@@ -139,7 +143,8 @@ def loss_of(traced: Traced, pixels: Tensor) -> Tensor:
     return huber(leave_out(blend(found.rgbs, found.opacities, background), target, traced.room), target)
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
+    """Until the device has done all that was queued."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
@@ -154,14 +159,14 @@ def train(
     while (used + time.perf_counter() - began) < seconds and (steps is None or training.steps < steps):
         training.step()
         if due and used + time.perf_counter() - began >= due[0]:
-            _wait(training.device)
+            wait(training.device)
             used += time.perf_counter() - began
             points.append({"seconds": round(used, 2), "psnr": round(training.psnr(test, views_on_the_way), 3)})
             print(f"  {used:7.1f} s  {training.steps:6d} steps  {points[-1]['psnr']:.2f} dB", flush=True)
             due = [t for t in due if t > used]
-            _wait(training.device)
+            wait(training.device)
             began = time.perf_counter()
-    _wait(training.device)
+    wait(training.device)
     used += time.perf_counter() - began
     psnr = training.psnr(test, test.poses.shape[0] if steps is None else 1)
     points.append({"seconds": round(used, 2), "psnr": round(psnr, 3)})
@@ -181,10 +186,10 @@ def frames(training: Training, test: Views, side: int, most: int) -> dict[str, A
     """Frames a second of pictures ``side`` pixels wide, each waited for; the first is not counted."""
     zoom, times = side / test.size[1], []
     for number in range(most + 1):
-        _wait(training.device)
+        wait(training.device)
         began = time.perf_counter()
         picture = training.picture(test, number % test.poses.shape[0], zoom)
-        _wait(training.device)
+        wait(training.device)
         times.append(time.perf_counter() - began)
     median = statistics.median(times[1:])
     return {"side": side, "frames_per_s": round(1.0 / median, 2), "rays_per_s": round(picture.shape[0] / median)}

@@ -73,10 +73,10 @@ class TritonKernels(Defaults):
         return fused.sh_mlp(raw, rays_d, samples.ray_indices, weights, layout, self.dtype)
 
     def keep_first(
-        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor], capacity: int | None = None
     ) -> tuple[PackedSamples, list[Tensor]]:
-        """See the interface."""
-        return packing.keep_first(samples, counts, features)
+        """See the interface; with a capacity, so many slots without waiting for the device (see :mod:`.packing`)."""
+        return packing.keep_first(samples, counts, features, capacity)
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """See the interface."""
