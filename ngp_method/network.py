@@ -30,16 +30,21 @@ class _DensityHead(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, raw: Tensor) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(raw)
+        ctx.set_materialize_grads(False)
         return torch.exp(raw[:, 0]), raw.view_as(raw)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor:
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor | None:
         (raw,) = ctx.saved_tensors
         d_sigma, d_raw = grad_outputs
-        if d_raw is None:
-            d_raw = torch.zeros_like(raw)
-        if d_sigma is not None:
-            d_raw[:, 0].add_(d_sigma * torch.exp(raw[:, 0].clamp(-CLAMP, CLAMP)))
+        if d_sigma is None:
+            return d_raw
+        slope = d_sigma * torch.exp(raw[:, 0].clamp(-CLAMP, CLAMP))
+        if d_raw is None or torch.is_grad_enabled() or 0 in d_raw.stride():
+            first = torch.nn.functional.pad(slope[:, None], (0, raw.shape[1] - 1))
+            return first if d_raw is None else d_raw + first
+        # In training: what the colour network has just written for this node alone. Saves a pass over it.
+        d_raw[:, 0].add_(slope)
         return d_raw
 
 

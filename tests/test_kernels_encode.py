@@ -165,6 +165,21 @@ def test_gradient_added_in_place(kernel_set: str) -> None:
     assert_near(buffer - 1, once, tol.GRADIENT_TERMS * (array(once.abs()) + 1), "gradient")
 
 
+def test_a_gradient_of_positions_alone_leaves_the_tables_buffer(kernel_set: str) -> None:
+    """``autograd.grad(density, positions)`` of a field in training: its normals must not be trained on unasked."""
+    kernels, layout = kernels_of(kernel_set), HashGridLayout(**MIXED)
+    x, (table, _) = _dyadic(64).requires_grad_(), _inputs(64, layout)
+    table.requires_grad_()
+    table.grad, table.grad_in_place = torch.zeros_like(table), True  # type: ignore[attr-defined]
+    total = kernels.dense_features(kernels.hash_encode(x, table, layout)).sum()
+    (normals,) = torch.autograd.grad(total, x, retain_graph=True)
+    assert normals.any()
+    assert not table.grad.any()
+    total.backward()
+    assert table.grad.any()
+    assert_near(x.grad, normals, 0.0, "the same gradient of positions")
+
+
 def test_positions_in_any_strides(kernel_set: str) -> None:
     kernels, layout = kernels_of(kernel_set), HashGridLayout(**MIXED)
     x, (table, _) = _dyadic(64), _inputs(64, layout)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..gradients import kept_buffer, wanted
 from ..layout import HashGridLayout
 from . import buffers, hashgrid, pool
 
@@ -109,18 +110,16 @@ class HashEncode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of positions and table (see ``grad_in_place`` below)."""
+        """Gradients of positions and table."""
         (grad,) = grad_outputs
         x, table = ctx.saved_tensors
         upstream = buffers.tensor_to_pairs(grad) if grad.ndim == 3 else buffers.tensor_to_rows(grad)
         d_positions = d_table = None
-        if ctx.needs_input_grad[1]:
-            # An optimiser that keeps one gradient buffer says so (grad_in_place): adding there saves two passes over it.
-            in_place = getattr(table, "grad_in_place", False) and table.grad is not None
-            target = table.grad if in_place else torch.zeros_like(table)
-            assert target is not None
+        if wanted(ctx, 1):
+            kept = kept_buffer(table)
+            target = torch.zeros_like(table) if kept is None else kept
             _table_gradient(x, upstream, target, ctx.layout, ctx.n)
-            d_table = None if in_place else target
-        if ctx.needs_input_grad[0]:
+            d_table = target if kept is None else None
+        if wanted(ctx, 0):
             d_positions = _position_gradient(x, upstream, table, ctx.layout, ctx.n)
         return d_positions, d_table, None, None, None

@@ -9,6 +9,7 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ..gradients import kept_buffer, wanted
 from ..layout import HashGridLayout
 from ..spherical import SH_DIM
 from . import spherical_kernel
@@ -21,26 +22,10 @@ def _table_gradient(
     grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
 ) -> Tensor | None:
     """The table's gradient, or None where it went to ``table.grad`` itself."""
-    # An optimiser that keeps one gradient buffer says so (grad_in_place): adding there saves two passes over it.
-    in_place = getattr(table, "grad_in_place", False) and table.grad is not None
-    target = table.grad if in_place else torch.zeros_like(table)
-    assert target is not None
+    kept = kept_buffer(table)
+    target = torch.zeros_like(table) if kept is None else kept
     add_table_gradient(target, grad.detach(), x.detach(), layout, direction)
-    return None if in_place else target
-
-
-def wanted(ctx: Any, index: int) -> bool:
-    """Whether this backward pass has a use for the gradient of a tensor argument (the first ones, none of them None).
-
-    ``needs_input_grad`` does not tell: it is true of a trained table also in ``torch.autograd.grad(density, positions)``,
-    which must not add to ``table.grad``.
-    """
-    if not ctx.needs_input_grad[index]:
-        return False
-    try:
-        return bool(torch._C._will_engine_execute_node(ctx.next_functions[index][0]))
-    except RuntimeError:  # torch refuses to say so of a leaf that autograd.grad was asked for: then it is wanted
-        return True
+    return target if kept is None else None
 
 
 class HashEncode(torch.autograd.Function):
@@ -67,7 +52,7 @@ class HashEncode(torch.autograd.Function):
         if wanted(ctx, 0):
             d_positions = PositionGradient.apply(grad, positions, table, ctx.half, ctx.layout)
         if wanted(ctx, 1):
-            if torch.is_grad_enabled() and not getattr(table, "grad_in_place", False):
+            if torch.is_grad_enabled() and kept_buffer(table) is None:
                 d_table = TableGradient.apply(grad, positions, table, ctx.layout)
             else:
                 d_table = _table_gradient(grad, positions, table, ctx.layout)

@@ -14,10 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..gradients import kept_buffer, wanted
 from ..layout import MLPLayout
 from . import mlp_composed, mlp_launch
 from .device import interpreted
-from .encode import wanted
 
 
 @lru_cache(maxsize=32)
@@ -53,8 +53,7 @@ class Perceptron(torch.autograd.Function):
         (up,) = grad_outputs
         weights, *parts = ctx.saved_tensors
         for_weights, *for_parts = [wanted(ctx, index) for index in range(1 + len(parts))]
-        # An optimiser that keeps one gradient buffer says so: adding there saves a pass and a launch.
-        kept = weights.grad if for_weights and getattr(weights, "grad_in_place", False) else None
+        kept = kept_buffer(weights) if for_weights else None
         if torch.is_grad_enabled() or not ctx.fused:
             dtype = torch.float32 if torch.is_grad_enabled() else ctx.dtype
             d_weights, d_parts = mlp_composed.gradients(up, parts, weights.contiguous(), ctx.layout, dtype)
