@@ -25,7 +25,7 @@ def gpu_config() -> InstantHashTrainerConfig:
         steps_per_eval_all_images=25_000,
         steps_per_save=2_000,
         max_num_iterations=30_000,
-        pipeline=InstantHashPipelineConfig(model=InstantHashModelConfig(step_scale=1.0)),
+        pipeline=InstantHashPipelineConfig(model=InstantHashModelConfig(step_scale=1.0, eval_num_rays_per_chunk=1 << 18)),
         optimizers={
             "encoding": {"optimizer": NgpAdamConfig(lr=1e-2), "scheduler": StepDecayConfig()},
             "networks": {"optimizer": NgpAdamConfig(lr=1e-2, weight_decay=L2_REG), "scheduler": StepDecayConfig()},

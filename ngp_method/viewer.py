@@ -201,8 +201,8 @@ class ViewerComfort(ViewerControl):
         return "normals" in (panel.output_render, panel.split_output_render if panel.split else None)
 
     def rays_at_a_time(self, otherwise: int) -> int:
-        """Rays to render before the viewer may interrupt; ``otherwise`` elsewhere."""
-        return min(otherwise, INTERRUPTIBLE_RAYS) if self._in_viewer() else otherwise
+        """Rays to render before the viewer may interrupt a processor; ``otherwise`` elsewhere (a GPU is done soon)."""
+        return min(otherwise, INTERRUPTIBLE_RAYS) if self._on_cpu and self._in_viewer() else otherwise
 
     @contextmanager
     def undisturbed(self, n_rays: int) -> Iterator[None]:

@@ -178,7 +178,7 @@ def _bits_of(occupied: Tensor) -> Tensor:
 def test_the_packed_grid(grid: int) -> None:
     shape = (3, grid, grid, grid)
     occupied = torch.rand(shape, generator=generator(grid)) < 0.01
-    bits, blocks = occupancy.PackedGrids().of(occupied)
+    bits, blocks = occupancy.GRIDS.of(occupied)
     edge = grid // 8
     inner = (slice(None), *[slice(edge)] * 3)
     assert torch.equal(bits[inner], _bits_of(occupied))
@@ -189,7 +189,7 @@ def test_the_packed_grid(grid: int) -> None:
 
 def test_a_changed_grid_is_packed_to_the_same_place() -> None:
     """A captured CUDA graph reads from where the grid lay."""
-    grids = occupancy.PackedGrids()
+    grids = occupancy.GRIDS
     one, other = torch.zeros(1, 8, 8, 8, dtype=torch.bool), torch.ones(1, 8, 8, 8, dtype=torch.bool)
     bits, _ = grids.of(one)
     assert grids.of(one)[0] is bits, "packed once"
@@ -203,4 +203,4 @@ def test_a_changed_grid_is_packed_to_the_same_place() -> None:
 
 def test_a_resolution_that_cannot_be_packed() -> None:
     with pytest.raises(ValueError, match="multiple of 8, not 12"):
-        occupancy.PackedGrids().of(torch.zeros(1, 12, 12, 12, dtype=torch.bool))
+        occupancy.GRIDS.of(torch.zeros(1, 12, 12, 12, dtype=torch.bool))

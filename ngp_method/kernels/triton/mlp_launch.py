@@ -28,7 +28,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ..layout import MLPLayout
+from ..layout import PADDING, MLPLayout
 from .aot import FUSED
 from .device import interpreted
 from .mlp_kernels import backward_kernel, forward_kernel
@@ -155,12 +155,15 @@ def backward(
     pointers, strides, runs = _parts(parts)
     targets = [up if one is None else one for one in [*found, *[None] * (MOST_PARTS - len(parts))]]
     shared = constants(layout, dtype, tuple(p.shape[1] for p in parts), up.shape[1])
+    # Few rows are a small part of what is read, and go by their strides: colours come from torch, in runs for one number of
+    # samples in sixteen only, and the kernel would be compiled twice.
+    runs_up = up.shape[1] >= PADDING and in_runs(up)
     programs = PROGRAMS if layout.n_hidden_layers == 1 else DEEP_BACKWARD_PROGRAMS
     grid = (min(triton.cdiv(n, blocks.samples), programs * processors(device)),)
     for number, (ends, ka, kb) in enumerate(rounds(layout) if d_weights is not None else ((False, 0, 0),)):
         writes = {f"D{i}": not number and i < len(found) and found[i] is not None for i in range(MOST_PARTS)}
         backward_kernel[grid](
             *pointers, *strides, weights, up, *up.stride(), *targets, weights if d_weights is None else d_weights, n,
-            **shared, **runs, RUNS_UP=in_runs(up), **writes, ENDS=ends, KA=ka, KB=kb, BLOCK=blocks.samples, **blocks.options(),
+            **shared, **runs, RUNS_UP=runs_up, **writes, ENDS=ends, KA=ka, KB=kb, BLOCK=blocks.samples, **blocks.options(),
         )  # fmt: skip
     return found

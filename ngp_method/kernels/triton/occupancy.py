@@ -10,8 +10,8 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..derived import Derived
 from .aot import FUSED, Variant
 from .device import interpreted
 from .packing_kernels import variant
@@ -54,25 +54,6 @@ def pack_grid(occupied, bits, blocks, n, edge, EDGE: tl.constexpr, BLOCKS: tl.co
     tl.store(blocks + to, flags.to(tl.uint8), mask=real)
 
 
-class PackedGrids:
-    """Occupancy grids as the marcher reads them (:func:`pack_grid`), packed anew when one has changed.
-
-    A grid of the same size is packed to where it lay, so that a captured CUDA graph sees the change.
-    """
-
-    def __init__(self) -> None:
-        self._held = WeakTensorKeyDictionary()
-
-    def of(self, occupied: Tensor) -> tuple[Tensor, Tensor]:
-        """(bits, blocks) of bool [K, G, G, G]."""
-        found = (occupied._version, occupied.data_ptr(), occupied.shape)
-        packed_from, packed = self._held.get(occupied, (None, None))
-        if found != packed_from:
-            packed = _pack(occupied, packed if packed_from and packed_from[2] == occupied.shape else None)
-            self._held[occupied] = (found, packed)
-        return packed
-
-
 def edge_of(grid: int) -> int:
     """Blocks of 8^3 cells along an edge of the packed grid: a power of two, that indices are made of bits."""
     if grid % 8:
@@ -81,7 +62,7 @@ def edge_of(grid: int) -> int:
 
 
 def _pack(occupied: Tensor, into: tuple[Tensor, Tensor] | None) -> tuple[Tensor, Tensor]:
-    """(bits, blocks), in place of those of before if there are any."""
+    """(bits, blocks) of a grid (:func:`pack_grid`), in place of those of before if there are any."""
     levels, grid = occupied.shape[0], occupied.shape[1]
     edge, padded = grid // 8, edge_of(grid)
     if into is None:
@@ -92,7 +73,8 @@ def _pack(occupied: Tensor, into: tuple[Tensor, Tensor] | None) -> tuple[Tensor,
     return into
 
 
-GRIDS = PackedGrids()
+GRIDS = Derived(_pack)
+"""Occupancy grids as the marcher reads them: ``GRIDS.of(occupied)`` is (bits, blocks) of bool [K, G, G, G]."""
 
 
 def variants() -> list[Variant]:
