@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from ngp_method.kernels import Kernels
-from ngp_method.rendering import intersect_box
 from ngp_method.samples import PackedSamples
 from ngp_method.tracing import Tracer
 
@@ -64,8 +63,7 @@ def _batches(training: Training) -> list[Batch]:
     found = []
     for _ in range(BATCHES):
         o, d, pixels = training.batch()
-        near = torch.zeros_like(o[:, 0])
-        found.append((o, d, *intersect_box(o, d, training.aabb, near, torch.full_like(near, torch.inf)), pixels))
+        found.append((o, d, *training.interval(o, d), pixels))
     return found
 
 

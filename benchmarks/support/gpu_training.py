@@ -79,8 +79,7 @@ class Training:
         if self.steps % AVERAGE_INTERVAL == 0:
             self.network.begin_average(AVERAGE_DECAY**AVERAGE_INTERVAL)
         o, d, pixels = self.batch()
-        near = torch.zeros_like(o[:, 0])
-        t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
+        t_min, t_max = self.interval(o, d)
         traced = self.tracer(o, d, t_min, t_max)
         loss = loss_of(traced, pixels)
         loss.backward()
@@ -98,6 +97,11 @@ class Training:
         self.steps, self.traced = self.steps + 1, self.traced + rays
         self.marched, self.kept = self.marched + marched, self.kept + kept
         self.budget.adapt(rays, marched, kept)
+
+    def interval(self, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rays may be sampled, t_min and t_max: the scene box."""
+        near = torch.zeros_like(o[:, 0])
+        return intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
 
     def batch(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
@@ -117,8 +121,7 @@ class Training:
         self.network.eval()
         parts = []
         for o, d in zip(*(rays.split(RENDER_CHUNK) for rays in views.picture_rays(view, zoom))):
-            near = torch.zeros_like(o[:, 0])
-            t_min, t_max = intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
+            t_min, t_max = self.interval(o, d)
             found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max).gathered
             parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))
         self.network.train()
