@@ -14,12 +14,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # GPU too: there, benchmarks/gpu.py --parts a proves the compiled ones).
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# Read when the cpu kernels are imported: where the processor has no AMX, the set that is made for it runs on emulated tiles.
+os.environ.setdefault("INSTANT_HASH_AMX", "emulate")
+
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-pytest_plugins = ["kernel_guard", "triton_interpreter"]
+pytest_plugins = ["kernel_guard", "proven", "triton_interpreter"]
 
 
 def data_root() -> Path:

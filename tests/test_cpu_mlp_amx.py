@@ -1,7 +1,7 @@
 """Perceptrons on AMX tiles: values and gradients against plain torch in float64, float32 and bfloat16.
 
-Where the processor or the system has no AMX the numerical tests are skipped, each with that reason in the report; the tests of
-that very case (nothing is claimed, nothing is compiled, modules import) run everywhere.
+Where the processor or the system has no AMX they run on emulated tiles: tests/conftest.py asks for them, test_cpu_tiles.py
+holds the emulation to the manual, and compiles for the processor's own without running them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ SAME_ROUNDINGS = 1e-3
 """Root mean square error over that of the result, against float64 sums with bfloat16 roundings where the module states: only
 sums on the edge of a rounding (or of a ReLU) go the other way, one in thousands, by 2^-8 of a term each. A rounding too many or
 too few costs 2e-3."""
-
-needs_amx = pytest.mark.skipif(not amx.available(), reason="no AMX here: the processor or the system lacks it")
 
 DENSITY, COLOUR = MLPLayout(32, 16, 64, 1), MLPLayout(32, 3, 64, 2)
 LAYOUTS = [DENSITY, COLOUR, MLPLayout(16, 3, 128, 2), MLPLayout(47, 20, 128, 3), MLPLayout(30, 16, 48, 2), MLPLayout(8, 1, 16)]
@@ -138,7 +136,6 @@ def largest(values: np.ndarray) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
-@needs_amx
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
 def test_as_exact_as_torch(layout: MLPLayout, n: int) -> None:
@@ -154,7 +151,6 @@ def test_as_exact_as_torch(layout: MLPLayout, n: int) -> None:
             assert largest(ours - reference) <= LOW_PRECISION_MAX * largest(coarse - reference), name
 
 
-@needs_amx
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
 def test_rounds_where_it_says(layout: MLPLayout, n: int) -> None:
@@ -164,7 +160,6 @@ def test_rounds_where_it_says(layout: MLPLayout, n: int) -> None:
         assert rms(ours - reference) <= SAME_ROUNDINGS * rms(reference), name
 
 
-@needs_amx
 @pytest.mark.parametrize("layout", [DENSITY, COLOUR], ids=names)
 def test_chunks_change_nothing(layout: MLPLayout) -> None:
     """Two runs give the same bits; other chunks the same bits of out and dx, and the same dw but for float32 sums."""
@@ -179,7 +174,6 @@ def test_chunks_change_nothing(layout: MLPLayout) -> None:
         assert rms(dw - first[2]) <= 1e-5 * rms(first[2])
 
 
-@needs_amx
 @pytest.mark.parametrize("rows", [1, 3, 16])
 def test_fewer_rows(rows: int) -> None:
     """out and d_out may have only the first rows: the same numbers as all of them with zeros beyond."""
@@ -193,7 +187,6 @@ def test_fewer_rows(rows: int) -> None:
     assert np.array_equal(dw, full_dw)
 
 
-@needs_amx
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
 def test_pairs_are_the_rows_rounded(layout: MLPLayout) -> None:
     """out and dx in pairs of bfloat16 are the float32 results, rounded."""
@@ -204,7 +197,6 @@ def test_pairs_are_the_rows_rounded(layout: MLPLayout) -> None:
     assert np.array_equal(dw_pairs, dw)
 
 
-@needs_amx
 def test_threads() -> None:
     """Chunks in several threads at once, some of which started after the permission: the same bits."""
     case = Case(COLOUR, 4099, seed=5)
@@ -231,7 +223,6 @@ def test_threads() -> None:
     assert rms(partial.sum(0) - expected[2]) <= 1e-5 * rms(expected[2])
 
 
-@needs_amx
 def test_without_input_gradient() -> None:
     """dx=None: dw is the same."""
     case = Case(DENSITY, 1000, seed=6)
@@ -241,7 +232,6 @@ def test_without_input_gradient() -> None:
     assert rms(dw - case.run()[2]) <= 1e-6 * rms(dw)
 
 
-@needs_amx
 def test_bad_arrays_are_refused() -> None:
     """One sentence that names the array."""
     mlp = mlp_amx.prepare(np.zeros(DENSITY.n_params, np.float32), DENSITY)
@@ -269,7 +259,8 @@ import llvmlite.binding
 from ngp_method.kernels.cpu import amx, mlp_amx, mlp_amx_gradient, mlp_amx_kernels, mlp_amx_weights
 from ngp_method.kernels.layout import MLPLayout
 import numpy as np
-assert not amx.available()
+assert not amx.AVAILABLE
+assert not amx.EMULATED
 layout = MLPLayout(32, 16)
 try:
     mlp_amx.prepare(np.zeros(layout.n_params, np.float32), layout)
@@ -286,17 +277,19 @@ print("refused")
 @pytest.mark.parametrize(
     ("before", "environment"),
     [
-        ("", {amx.SWITCH: "1"}),
+        ("", {amx.SWITCH: "off"}),
         ("llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap", {}),
         ("import platform; platform.machine = lambda: 'arm64'", {}),
-        ("", {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": ""}),
+        ("", {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}),
     ],
     ids=["switched off", "no such feature", "another processor", "numba compiles for another"],
 )
 def test_without_amx(before: str, environment: dict[str, str]) -> None:
     """available() says no, the modules import, prepare() refuses with a sentence, and nothing has been compiled."""
     command = [sys.executable, "-c", CHECKS_WITHOUT.format(before=before)]
-    result = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, env={**os.environ, amx.SWITCH: "", **environment}, capture_output=True, text=True, check=False
+    )
     assert result.stdout.strip() == "refused", result.stderr
 
 
@@ -308,9 +301,19 @@ def test_refused_permission_means_unavailable(monkeypatch: pytest.MonkeyPatch) -
 
 def test_availability_is_the_systems() -> None:
     """Linux lists amx_tile and amx_bf16 in /proc/cpuinfo exactly where the processor and the system have them."""
-    if not os.path.exists("/proc/cpuinfo") or os.environ.get(amx.SWITCH, "") not in ("", "0"):
-        assert not amx.available()
-        return
-    with open("/proc/cpuinfo") as file:
-        flags = {word for line in file if line.startswith("flags") for word in line.split()}
-    assert amx.available() == ({"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw"} <= flags)
+    flags: set[str] = set()
+    if os.path.exists("/proc/cpuinfo"):
+        with open("/proc/cpuinfo") as file:
+            flags = {word for line in file if line.startswith("flags") for word in line.split()}
+    there = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw"} <= flags
+    switch = os.environ.get(amx.SWITCH, "")
+    assert (there and switch != "off") == amx.AVAILABLE
+    assert (switch == "emulate" and not there) == amx.EMULATED
+
+
+def test_another_word_is_refused() -> None:
+    """A misspelt switch must not pass for one that is not set."""
+    command = [sys.executable, "-c", "import ngp_method.kernels.cpu.amx"]
+    result = subprocess.run(command, env={**os.environ, amx.SWITCH: "0ff"}, capture_output=True, text=True, check=False)
+    assert result.returncode == 1
+    assert f"{amx.SWITCH} is '0ff'; it may be off or emulate, or unset" in result.stderr

@@ -30,6 +30,12 @@ def _cpu() -> Kernels:
     return cast(Kernels, CpuKernels())
 
 
+def _cpu_bfloat16() -> Kernels:
+    from .cpu import CpuKernels
+
+    return cast(Kernels, CpuKernels(precision="bfloat16"))
+
+
 def _cpu_float32() -> Kernels:
     from .cpu import CpuKernels
 
@@ -68,6 +74,7 @@ def _tcnn() -> Kernels:
 KERNEL_SETS: dict[str, Callable[[], Kernels]] = {
     "reference": _reference,
     "cpu": _cpu,
+    "cpu-bfloat16": _cpu_bfloat16,
     "cpu-float32": _cpu_float32,
     "triton": _triton,
     "triton-float32": _triton_float32,

@@ -6,9 +6,9 @@ side in 32 bits, for each of 16 columns). Products and sums are float32; denorma
 TDPBF16PS). Tile numbers must be written as literals. Configuration and contents belong to the thread: a kernel calls
 ``configure`` on entry and ``release`` on exit.
 
-The operating system saves tile registers only for a process that asked (Linux 5.16, ``arch_prctl``); :func:`available` asks.
-Threads inherit the permission, so ask before starting any. Nothing here is compiled before it is called, so the module imports
-on any processor.
+The operating system saves tile registers only for a process that asked (Linux 5.16, ``arch_prctl``); importing this module
+asks. Threads inherit the permission, so import it before starting any. Nothing here is compiled before it is called, so the
+module imports on any processor.
 """
 
 from __future__ import annotations
@@ -27,8 +27,11 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-SWITCH = "INSTANT_HASH_NO_AMX"
-"""Environment variable: anything but empty or 0 makes :func:`available` say no."""
+SWITCH = "INSTANT_HASH_AMX"
+"""Environment variable, read at import. ``off``: no tiles, whatever the processor has. ``emulate``: where the processor (or the
+target that numba compiles for) has none, the set ``cpu-bfloat16`` runs on an emulation of them. Unset: as the machine is."""
+
+_CHOICES = ("", "off", "emulate")
 
 TILE_BYTES = 1024
 """Bytes of a tile stored without gaps."""
@@ -60,12 +63,25 @@ def _usable() -> bool:
     return all(host.get(name, False) and f"+{name}" in target for name in _NEEDED) and _permitted()
 
 
-def available() -> bool:
-    """True if the processor, numba's target and the operating system all allow bfloat16 tiles.
+def _chosen() -> str:
+    """What the environment asks for.
 
-    The first call asks the operating system for the permission; ``INSTANT_HASH_NO_AMX=1`` answers False without asking.
+    Raises:
+        ImportError: a word that is none of the choices.
     """
-    return os.environ.get(SWITCH, "") in ("", "0") and _usable()
+    word = os.environ.get(SWITCH, "")
+    if word not in _CHOICES:
+        raise ImportError(
+            f"{SWITCH} is '{word}'; it may be off or emulate, or unset: then AMX is used where the machine has it."
+        )
+    return word
+
+
+AVAILABLE = _chosen() != "off" and _usable()
+"""True if the processor, numba's target and the operating system all allow bfloat16 tiles, and nobody has switched them off."""
+
+EMULATED = _chosen() == "emulate" and not AVAILABLE
+"""True if tiles are emulated (:mod:`.tile_emulation`)."""
 
 
 def _call(builder: Any, name: str, arguments: list[Any]) -> None:

@@ -2,7 +2,8 @@
 
 A *pair* is two bfloat16 in 32 bits, the first in the lower half; a vector (``u32x16``) holds sixteen. Addresses are plain
 int64 (:func:`address`): helpers that take arrays would count references, and an atomic counter shared by threads is slow.
-The rounding instruction needs AVX-512 BF16; see :mod:`.amx`, which asks for it.
+The rounding instruction needs AVX-512 BF16; see :mod:`.amx`, which asks for it. Where tiles are emulated, so are the three
+instructions that stand here by name (``amx.EMULATED``): the same bits from operations that every processor has.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from . import amx
 from .simd import _I16, _I32, _VF, _VU, LANES, _splat, f32x16, u32x16
 
 ROW = 64
@@ -24,6 +26,7 @@ ROW = 64
 # their callers, and LLVM ends the process if no parser is there.
 llvmlite.binding.initialize_native_asmparser()
 
+_I8 = ir.IntType(8)
 _I64 = ir.IntType(64)
 _HALVES = ir.VectorType(_I16, 2 * LANES)
 _QUARTER = ir.VectorType(_I32, 4)
@@ -84,9 +87,15 @@ def store_at(typingctx: Any, at: Any, vector: Any) -> Any:
     return types.void(types.int64, vector), codegen
 
 
-def _prefetch(instruction: str) -> Any:
+def _prefetch(instruction: str, write: int, locality: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), f"{instruction} ($0)", "r", [args[0]], side_effect=True)
+        if amx.EMULATED:
+            hint = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+            prefetch = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
+            data = [ir.Constant(_I32, value) for value in (write, locality, 1)]
+            builder.call(prefetch, [_pointer(builder, args[0], 0, _I8), *data])
+        else:
+            builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), f"{instruction} ($0)", "r", [args[0]], side_effect=True)
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
@@ -95,13 +104,13 @@ def _prefetch(instruction: str) -> Any:
 @intrinsic
 def expect_load(typingctx: Any, at: Any) -> Any:
     """Fetch the cache line at an address into the second-level cache, to be read soon; any address will do."""
-    return _prefetch("prefetcht1")
+    return _prefetch("prefetcht1", 0, 2)
 
 
 @intrinsic
 def expect_store(typingctx: Any, at: Any) -> Any:
     """Fetch the cache line at an address, to be written soon; any address will do."""
-    return _prefetch("prefetchw")
+    return _prefetch("prefetchw", 1, 3)
 
 
 @intrinsic
@@ -116,11 +125,29 @@ def lanes_below(typingctx: Any, count: Any) -> Any:
     return u32x16(types.int64), codegen
 
 
+def _round_to_even(builder: Any, value: Any) -> Any:
+    """VCVTNE2PS2BF16 of one f32x16, in the lower halves: nearest even, denormals to zero, not-a-number stays so."""
+    bits = builder.bitcast(value, _VU)
+
+    def constant(word: int) -> Any:
+        return ir.Constant(_VU, [word] * LANES)
+
+    odd = builder.and_(builder.lshr(bits, constant(16)), constant(1))
+    rounded = builder.add(builder.add(bits, constant(0x7FFF)), odd)
+    rounded = builder.select(builder.fcmp_unordered("uno", value, value), builder.or_(bits, constant(0x400000)), rounded)
+    tiny = builder.icmp_unsigned("<", builder.and_(bits, constant(0x7FFFFFFF)), constant(0x00800000))
+    rounded = builder.select(tiny, builder.and_(bits, constant(0x80000000)), rounded)
+    return builder.lshr(rounded, constant(16))
+
+
 @intrinsic
 def pair_bf16(typingctx: Any, even: Any, odd: Any) -> Any:
     """Two f32x16 -> pairs (even, odd), rounded to nearest even; denormals become zero."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        if amx.EMULATED:
+            low, high = (_round_to_even(builder, value) for value in args)
+            return builder.or_(low, builder.shl(high, ir.Constant(_VU, [16] * LANES)))
         # The instruction sets the sixteen of one operand below the sixteen of the other: bring lanes together after.
         both = _asm(builder, "vcvtne2ps2bf16 $2, $1, $0", "=v,v,v", args[1], args[0])
         halves = builder.bitcast(both, _HALVES)
@@ -133,6 +160,8 @@ def pair_bf16(typingctx: Any, even: Any, odd: Any) -> Any:
 def _merge(builder: Any, shifted: Any, kept: Any, mask: int) -> Any:
     """shifted | (kept & mask). Written as such, LLVM makes it a permutation of two sources: three times the work."""
     constant = ir.Constant(_VU, [mask] * LANES)
+    if amx.EMULATED:
+        return builder.or_(shifted, builder.and_(kept, constant))
     return _asm(builder, "vpternlogd $$0xF8, $3, $2, $0", "=v,0,v,v", shifted, kept, constant)
 
 

@@ -23,8 +23,9 @@ class CpuKernels(Defaults):
     """Numba kernels for any processor.
 
     Args:
-        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; needs AMX), ``float32``, or
-            ``auto``: bfloat16 where the processor has it.
+        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; on AMX tiles, or on an
+            emulation of them where ``INSTANT_HASH_AMX=emulate`` asks for it), ``float32``, or ``auto``: bfloat16 where the
+            processor has AMX.
         threads: threads to use; default: what torch was set to.
     """
 
@@ -34,15 +35,19 @@ class CpuKernels(Defaults):
     def __init__(self, precision: str = "auto", threads: int | None = None) -> None:
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be auto, float32 or bfloat16, not '{precision}'.")
+        if precision == "bfloat16" and not (amx.AVAILABLE or amx.EMULATED):
+            raise ImportError(
+                "The kernels cpu-bfloat16 need AMX, which this processor or system lacks or "
+                f"{amx.SWITCH}=off denies: use --pipeline.model.kernels cpu-float32."
+            )
         count = pool.use_threads(threads)
-        self.low_precision = precision != "float32" and amx.available()
-        if precision == "bfloat16" and not self.low_precision:
-            raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
-        if precision == "float32":
-            self.name = "cpu-float32"
+        self.low_precision = precision == "bfloat16" or (precision == "auto" and amx.AVAILABLE)
+        if precision != "auto":
+            self.name = f"cpu-{precision}"
         self.half_tables = half_copies(encode.copy_half)
         self._grid = Derived(volume.pack_grid)
-        kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
+        tiles = "emulated AMX tiles (slow)" if amx.EMULATED else "AMX tiles"
+        kind = f"bfloat16 on {tiles}" if self.low_precision else "float32"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:

@@ -2,7 +2,7 @@
 
 ::
 
-    if amx.available():                                     # asks Linux for the tile registers: before threads start
+    if amx.AVAILABLE:                                       # Linux gave the tile registers when amx was imported
         mlp = prepare(weights, layout)                      # once for each change of the weights; about 20 microseconds
         forward(x, mlp, out, begin, end)                    # in any thread, for any chunk of samples
         backward(x, mlp, d_out, dx, dw, begin, end)         # recomputes the hidden layers: nothing is kept in between
@@ -27,9 +27,8 @@ import threading
 from typing import Optional
 
 import numpy as np
-from numba import njit
 
-from . import amx
+from . import tiles
 from .amx import TILE_BYTES
 from .bf16_pairs import address
 from .mlp_amx_gradient import accumulate, gradient_in, turn_round
@@ -56,12 +55,12 @@ GROUPS = 2
 with fewer, activations stay in the first-level cache (what has left it costs four times as much to write). Measured: 2 or 3."""
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@tiles.jit
 def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scratch):  # type: ignore[no-untyped-def]
     stride, step, size = 4 * n_pad, GROUPS * BLOCK, deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     sums = address(scratch)
     ping, pong = sums + SUMS_BYTES, sums + SUMS_BYTES + size
-    amx.configure()
+    tiles.configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
     for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
@@ -74,10 +73,10 @@ def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scrat
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
             a, b = b, a
         layer(w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, address(out) + 4 * s, stride, sums)
-    amx.release()
+    tiles.release()
 
 
-@njit(nogil=True, cache=True, error_model="numpy")
+@tiles.jit
 def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired, dw, n_pad, begin, end, scratch):  # type: ignore[no-untyped-def]
     stride, step, depth = 4 * n_pad, GROUPS * BLOCK, widths.size - 1
     size = deep(widths.max()) * 2 * GROUPS * TILE_BYTES
@@ -87,7 +86,7 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
     left = sums + SUMS_BYTES
     right = left + 2 * GROUPS * TILE_BYTES
     kept = right + size  # the inputs of each layer; on the way back their gradients take their places
-    amx.configure()
+    tiles.configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
     for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
@@ -117,7 +116,7 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             elif dx.size > 0:
                 how, to = PAIRS if paired else ROWS, address(dx) + 4 * s
                 layer(w, width, groups, entered + size, how, width_in, to, stride, sums)
-    amx.release()
+    tiles.release()
     for i in range(numbers.size):
         dw[numbers[i]] += totals[i]
 

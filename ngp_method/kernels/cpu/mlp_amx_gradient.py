@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .amx import TILE_BYTES, tile_dot, tile_load
+from .amx import TILE_BYTES
 from .bf16_pairs import ROW, features_by_samples, load_floats, pair_bf16, samples_by_features, store_at
-from .mlp_amx_kernels import BLOCK, blank, deep, jit, put_sums, silence
+from .mlp_amx_kernels import BLOCK, blank, deep, put_sums, silence
 from .simd import LANES, spread_f
+from .tiles import jit, tile_dot, tile_load
 
 
 @jit

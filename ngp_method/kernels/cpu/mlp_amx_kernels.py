@@ -11,9 +11,8 @@ Everything is given by address (int64; see :mod:`.bf16_pairs`). Layouts, all mad
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from .amx import TILE_BYTES, tile_dot, tile_load, tile_store
+from .amx import TILE_BYTES
 from .bf16_pairs import (
     ROW,
     expect_load,
@@ -28,6 +27,7 @@ from .bf16_pairs import (
     store_at,
 )
 from .simd import LANES, spread_u
+from .tiles import jit, tile_dot, tile_load, tile_store
 
 BLOCK = 32
 """Samples of a group."""
@@ -37,9 +37,6 @@ SUMS_BYTES = 5 * TILE_BYTES
 
 RELU, MASKED, ROWS, PAIRS = 0, 1, 2, 3
 """What :func:`layer` makes of its sums."""
-
-jit = njit(nogil=True, cache=True, error_model="numpy")
-"""How every kernel here is compiled."""
 
 
 @jit

@@ -75,11 +75,11 @@ def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
         layout: the perceptron; any width, depth and padded sizes that are multiples of 16 (multiples of 32 are fastest).
 
     Raises:
-        RuntimeError: without AMX.
+        RuntimeError: without AMX, unless its tiles are emulated.
         ValueError: weights of another type or length.
     """
-    if not amx.available():
-        raise RuntimeError(f"AMX is not available here: the processor or the system lacks it, or {amx.SWITCH} is set.")
+    if not (amx.AVAILABLE or amx.EMULATED):
+        raise RuntimeError(f"AMX is not available here: the processor or the system lacks it, or {amx.SWITCH} is off.")
     if weights.dtype != np.float32 or weights.shape != (layout.n_params,) or not weights.flags.c_contiguous:
         raise ValueError(f"weights must be contiguous float32 [{layout.n_params}].")
     forward_table, backward_table, gradient = _tables(layout)

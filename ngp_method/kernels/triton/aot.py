@@ -13,6 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,28 @@ def triton_version() -> tuple[int, int]:
 
 def known_chips() -> list[str]:
     """Names of the chips that this Triton compiles for."""
-    return [name for name, chip in CHIPS.items() if triton_version() >= chip.since]
+    return [name for name in CHIPS if unknown_because(name) is None]
+
+
+def unknown_because(chip: str) -> str | None:
+    """Why this Triton does not compile for a chip of the table, as half a sentence; None where it does."""
+    if triton_version() < CHIPS[chip].since:
+        return f"Triton {triton_version()[0]}.{triton_version()[1]} does not know it"
+    if CHIPS[chip].backend == "hip":
+        return _without_linker()
+    return None
+
+
+@lru_cache(maxsize=1)
+def _without_linker() -> str | None:
+    """What Triton 3.2 says where ROCm's linker is missing; later ones bring their own."""
+    from triton.backends.amd.compiler import HIPBackend
+
+    try:
+        getattr(HIPBackend, "path_to_rocm_lld", lambda: None)()
+    except Exception as error:  # a bare Exception is what it raises
+        return f"this Triton wants a linker beside it ({error})"
+    return None
 
 
 def runs_on(variant: Variant, chip: str) -> bool:

@@ -1,0 +1,69 @@
+"""What a run has proven, in its last lines: with which compilers, on which processor, and what by an emulation alone."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+
+FEATURES = {
+    "AVX2": ("avx2",), "FMA": ("fma",), "F16C": ("f16c",), "AVX-512": ("avx512f", "avx512bw", "avx512vl"),
+    "AVX512-BF16": ("avx512bf16",), "AMX": ("amx-tile", "amx-bf16"),
+}  # fmt: skip
+"""What kernels are written for, and LLVM's names of it."""
+
+_said: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Collects what tests say they have proven: ``record_property("proven", line)``."""
+    if report.when == "call" and report.passed:
+        _said.extend(str(value) for key, value in report.user_properties if key == "proven" and str(value) not in _said)
+
+
+def versions() -> str:
+    """Interpreter and compilers."""
+    found = [f"Python {platform.python_version()}"]
+    for name in ("torch", "triton", "numba", "llvmlite", "nerfstudio"):
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"no {name}")
+    return ", ".join(found)
+
+
+def processor() -> list[str]:
+    """Two lines: what the processor and numba's target have of what kernels are written for, and who computes the tiles."""
+    import llvmlite.binding
+    from numba.core.registry import cpu_target
+
+    from ngp_method.kernels.cpu import amx
+
+    host = llvmlite.binding.get_host_cpu_features()
+    target = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
+    there = {name: all(host.get(word, False) and f"+{word}" in target for word in words) for name, words in FEATURES.items()}
+    has, lacks = ([name for name, yes in there.items() if yes == wanted] for wanted in (True, False))
+    tiles = "the processor's own" if amx.AVAILABLE else "emulated" if amx.EMULATED else f"none ({amx.SWITCH} is off)"
+    return [
+        f"processor: {llvmlite.binding.get_host_cpu_name()} ({platform.machine()}) with {', '.join(has) or 'none of these'}"
+        + (f"; without {', '.join(lacks)}" if lacks else ""),
+        f"AMX tiles: {tiles}",
+    ]
+
+
+def lines() -> list[str]:
+    """The report."""
+    from ngp_method.kernels.triton.device import interpreted
+
+    device = "in its interpreter" if interpreted() else "compiled, on a device"
+    return [f"proven with {versions()}", *processor(), f"Triton's kernels ran {device}", *_said]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The report, in a run in which kernels were tested."""
+    if hasattr(terminalreporter.config, "workerinput") or "ngp_method.kernels" not in sys.modules:
+        return
+    for line in lines():
+        terminalreporter.write_line(line)
