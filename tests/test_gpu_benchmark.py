@@ -183,7 +183,8 @@ def test_a_kernel_that_does_not_compile_ends_in_status_1(tmp_path: Path, monkeyp
     args = Namespace(chips=["sm_80"], pattern="adam", output=str(tmp_path), command="it", fresh=False)
     assert gpu_aot.run(args, tmp_path) == 1
     assert "| 32/2K |" in (tmp_path / "aot.md").read_text()
-    assert gpu_aot.read(tmp_path)["kernels"] == found
+    assert gpu_aot.read(tmp_path, gpu_aot.compiler())["kernels"] == found
+    assert gpu_aot.recorded_compilers(tmp_path) == [gpu_aot.compiler()]
     args.chips = ["sm_1"]
     with pytest.raises(SystemExit, match="this Triton knows sm_75"):
         gpu_aot.run(args, tmp_path)
@@ -207,6 +208,27 @@ def test_what_is_recorded_of_a_kernel_as_it_is_is_not_compiled_again(tmp_path: P
     some[other] = replace(some[other], num_warps=16)
     assert gpu_aot.run(args, tmp_path) == 0
     assert asked[-1] == [(other, "sm_80")]
+
+
+def test_one_compilers_table_is_not_held_against_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    some = {name: v for name, v in gpu_aot._variants().items() if name.startswith("adam")}
+    monkeypatch.setattr(gpu_aot, "_variants", lambda: some)
+    args = Namespace(chips=["sm_80"], pattern="", output=None, command="it", fresh=False)
+    for version, spills, said in (
+        ("9.1.0", 0, "nothing recorded with this Triton to compare with"),
+        ("9.2.0", 8, "nothing recorded with this Triton to compare with"),
+        ("9.1.0", 8, f"{len(some)} spill more than recorded"),
+    ):
+        monkeypatch.setattr(gpu_aot, "compiler", lambda version=version: version)
+        rows = {name: {"sm_80": [32, 0, spills]} for name in some}
+        monkeypatch.setattr(gpu_aot, "compile_all", lambda jobs, processes, rows=rows: (rows, []))
+        args.fresh = True
+        assert gpu_aot.run(args, tmp_path) == 0
+        assert said in capsys.readouterr().out
+    assert gpu_aot.recorded_compilers(tmp_path) == ["9.1.0", "9.2.0"]
+    assert not (tmp_path / "aot.md").exists(), "the page is of all chips"
 
 
 def test_fingerprints_follow_what_is_compiled_and_nothing_else() -> None:

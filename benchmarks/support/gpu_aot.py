@@ -57,6 +57,18 @@ def compile_all(jobs: Sequence[Job], processes: int) -> tuple[Table, list[str]]:
     return table, failures
 
 
+def compiler() -> str:
+    """Version of the Triton that compiles here."""
+    import triton
+
+    return str(triton.__version__)
+
+
+def spilled_registers(chip: str, spills: int) -> float:
+    """Spills of a thread in 32-bit registers: NVIDIA's are recorded in bytes, AMD's in registers."""
+    return spills / 4 if chip.startswith("sm_") else float(spills)
+
+
 def new_spills(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """One line for each kernel and chip that spills more than it did (a kernel not recorded before: more than nothing)."""
     found = []
@@ -68,24 +80,37 @@ def new_spills(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     return found
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """The recorded table with what made it; no kernels where none is recorded."""
-    path = folder / "aot.json"
-    return json.loads(path.read_text()) if path.exists() else {"triton": None, "kernels": {}, "sources": {}}
+def read(folder: Path, triton: str) -> dict[str, Any]:
+    """What was recorded with that version of Triton, with what made it; no kernels where nothing was.
+
+    How many registers a kernel takes is the compiler's doing: each has a table of its own, and none is held to another's.
+    """
+    path = folder / "aot" / f"{triton}.json"
+    return json.loads(path.read_text()) if path.exists() else {"triton": triton, "kernels": {}, "sources": {}}
 
 
-def write(folder: Path, table: Table, sources: Mapping[str, str], chips: Sequence[str], command: str) -> None:
-    """aot.json, and aot.md for people."""
-    import triton
+def recorded_compilers(folder: Path) -> list[str]:
+    """Versions of Triton that have a table in the folder."""
+    return sorted(path.stem for path in (folder / "aot").glob("*.json"))
 
-    made = {"triton": triton.__version__, "date": gpu_machine.now(), "command": command}
+
+def write(folder: Path, table: Table, sources: Mapping[str, str], chips: Sequence[str], command: str, page: bool) -> None:
+    """aot/VERSION.json, and aot.md for people where ``page`` says so."""
+    made = {"triton": compiler(), "date": gpu_machine.now(), "command": command}
     rows = ",\n".join(f"  {json.dumps(name)}: {json.dumps(table[name])}" for name in sorted(table))
     head = ",\n".join(f" {json.dumps(key)}: {json.dumps(value)}" for key, value in made.items())
     digits = ",\n".join(f"  {json.dumps(name)}: {json.dumps(sources[name])}" for name in sorted(sources))
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "aot").mkdir(parents=True, exist_ok=True)
     text = f'{{\n{head},\n "kernels": {{\n{rows}\n }},\n "sources": {{\n{digits}\n }}\n}}\n'
-    (folder / "aot.json").write_text(text)
-    (folder / "aot.md").write_text("\n".join(_lines(table, chips, made)) + "\n")
+    (folder / "aot" / f"{made['triton']}.json").write_text(text)
+    if page:
+        (folder / "aot.md").write_text("\n".join(_lines(table, chips, made)) + "\n")
+
+
+def _known_chips() -> list[str]:
+    from ngp_method.kernels.triton import aot
+
+    return aot.known_chips()
 
 
 def _cell(found: list[int] | None) -> str:
@@ -119,11 +144,12 @@ def _chips(asked: Sequence[str] | None) -> list[str]:
     """What is compiled for: what was asked for, or all that this Triton knows."""
     from ngp_method.kernels.triton import aot
 
-    known = aot.known_chips()
+    known = _known_chips()
     for chip in set(asked or []) - set(known):
-        sys.exit(f"--chips {chip}: this Triton knows {', '.join(known)}.")
+        why = f", as {aot.unknown_because(chip)}" if chip in aot.CHIPS else ""
+        sys.exit(f"--chips {chip}: this Triton knows {', '.join(known)}{why}.")
     for chip in set(aot.CHIPS) - set(known):
-        print(f"{chip}: this Triton does not know it, left out", flush=True)
+        print(f"{chip}: left out, as {aot.unknown_because(chip)}", flush=True)
     return list(asked or known)
 
 
@@ -132,32 +158,33 @@ def run(args: Any, results: Path) -> int:
 
     What is recorded with this Triton for a kernel as it is now is taken over, unless --output or --fresh says otherwise.
     """
-    import triton
-
     from ngp_method.kernels.triton import aot
 
-    began, chips, recorded = time.monotonic(), _chips(args.chips), read(results)
+    began, chips, recorded = time.monotonic(), _chips(args.chips), read(results, compiler())
     variants = {name: variant for name, variant in _variants().items() if args.pattern in name}
     sources = {name: gpu_sources.fingerprint(variant) for name, variant in variants.items()}
     table: Table = {name: {} for name in variants}
-    if not args.output and not args.fresh and recorded["triton"] == triton.__version__:
+    if not args.output and not args.fresh:
         for name in variants:
             if recorded["sources"].get(name) == sources[name]:
                 table[name] = recorded["kernels"][name]
     wanted = [(n, chip) for chip in chips for n, v in variants.items() if aot.runs_on(v, chip) and chip not in table[n]]
-    print(f"{len(variants)} kernels; {len(wanted)} to compile for {', '.join(chips)}", flush=True)
+    print(f"Triton {compiler()}: {len(variants)} kernels; {len(wanted)} to compile for {', '.join(chips)}", flush=True)
     found, failures = compile_all(wanted, min(2, len(os.sched_getaffinity(0))))
     for name, row in found.items():
         table[name] = {**table[name], **row}
-    spills = new_spills(recorded["kernels"], table)
+    known = bool(recorded["kernels"])
+    spills = new_spills(recorded["kernels"], table) if known else []
     for line in spills:
         print(f"NEW SPILL {line}")
     folder = Path(args.output) if args.output else results
     changed = bool(wanted) or set(table) != set(recorded["kernels"])
-    written = bool(args.output) or (changed and not args.pattern and not args.chips)
+    written = bool(args.output) or (changed and not args.pattern)
     if written:
-        write(folder, table, sources, chips, args.command)
-    where = f"table: {folder / 'aot.md'}" if written else "no table written: " + ("a part" if changed else "nothing new")
+        # The page in results/ is of all chips; a folder that was asked for gets what was asked for.
+        write(folder, table, sources, chips, args.command, page=bool(args.output) or chips == _known_chips())
+    where = f"table: {folder / 'aot'}" if written else "no table written: " + ("a part" if changed else "nothing new")
+    against = f"{len(spills)} spill more than recorded" if known else "nothing recorded with this Triton to compare with"
     took = time.monotonic() - began
-    print(f"{len(wanted)} compiled, {len(failures)} failed, {len(spills)} spill more than recorded, {took:.0f} s; {where}")
+    print(f"{len(wanted)} compiled, {len(failures)} failed, {against}, {took:.0f} s; {where}")
     return 1 if failures else 0
