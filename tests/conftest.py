@@ -14,8 +14,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 # GPU too: there, benchmarks/gpu.py --parts a proves the compiled ones).
 os.environ.setdefault("TRITON_INTERPRET", "1")
 
-# Read when the cpu kernels are imported: where the processor has no AMX, the set that is made for it runs on emulated tiles.
-os.environ.setdefault("INSTANT_HASH_AMX", "emulate")
+# Read when the cpu kernels are imported: what the processor lacks for bfloat16 is emulated, for who asks for it by name.
+os.environ.setdefault("INSTANT_HASH_BFLOAT16", "emulate")
 
 import pytest
 

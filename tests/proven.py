@@ -35,21 +35,18 @@ def versions() -> str:
 
 
 def processor() -> list[str]:
-    """Two lines: what the processor and numba's target have of what kernels are written for, and who computes the tiles."""
+    """Two lines: what processor and numba's target have of what kernels are written for; what multiplies in bfloat16."""
     import llvmlite.binding
-    from numba.core.registry import cpu_target
 
-    from ngp_method.kernels.cpu import amx
+    from ngp_method.kernels.cpu import bfloat16
+    from ngp_method.kernels.cpu.processor import has
 
-    host = llvmlite.binding.get_host_cpu_features()
-    target = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    there = {name: all(host.get(word, False) and f"+{word}" in target for word in words) for name, words in FEATURES.items()}
-    has, lacks = ([name for name, yes in there.items() if yes == wanted] for wanted in (True, False))
-    tiles = "the processor's own" if amx.AVAILABLE else "emulated" if amx.EMULATED else f"none ({amx.SWITCH} is off)"
+    there = {name: has(*words) for name, words in FEATURES.items()}
+    yes, no = ([name for name in FEATURES if there[name] == wanted] for wanted in (True, False))
     return [
-        f"processor: {llvmlite.binding.get_host_cpu_name()} ({platform.machine()}) with {', '.join(has) or 'none of these'}"
-        + (f"; without {', '.join(lacks)}" if lacks else ""),
-        f"AMX tiles: {tiles}",
+        f"processor: {llvmlite.binding.get_host_cpu_name()} ({platform.machine()}) with {', '.join(yes) or 'none of these'}"
+        + (f"; without {', '.join(no)}" if no else ""),
+        f"bfloat16 on the processor: {' and '.join(map(bfloat16.describe, bfloat16.engines())) or bfloat16.why_not()}",
     ]
 
 

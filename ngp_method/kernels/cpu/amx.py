@@ -6,40 +6,40 @@ side in 32 bits, for each of 16 columns). Products and sums are float32; denorma
 TDPBF16PS). Tile numbers must be written as literals. Configuration and contents belong to the thread: a kernel calls
 ``configure`` on entry and ``release`` on exit.
 
-The operating system saves tile registers only for a process that asked (Linux 5.16, ``arch_prctl``); importing this module
-asks. Threads inherit the permission, so import it before starting any. Nothing here is compiled before it is called, so the
-module imports on any processor.
+The operating system saves tile registers only for a process that asked (Linux 5.16, ``arch_prctl``); :func:`usable` asks.
+Threads inherit the permission, so ask before starting any. Nothing here is compiled before it is called, so the module imports
+on any processor.
 """
 
 from __future__ import annotations
 
 import ctypes
-import os
 import platform
 import sys
 from functools import lru_cache
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
-SWITCH = "INSTANT_HASH_AMX"
-"""Environment variable, read at import. ``off``: no tiles, whatever the processor has. ``emulate``: where the processor (or the
-target that numba compiles for) has none, the set ``cpu-bfloat16`` runs on an emulation of them. Unset: as the machine is."""
-
-_CHOICES = ("", "off", "emulate")
+from . import processor
 
 TILE_BYTES = 1024
 """Bytes of a tile stored without gaps."""
 
-_NEEDED = ("amx-tile", "amx-bf16", "avx512f", "avx512bw", "avx512bf16")
 _SYS_ARCH_PRCTL, _ARCH_REQ_XCOMP_PERM, _XFEATURE_XTILEDATA = 158, 0x1023, 18  # asm/unistd_64.h, asm/prctl.h, Intel SDM
 
 _I8 = ir.IntType(8)
+
+
+IN_PROCESSOR = (
+    sys.platform == "linux"
+    and platform.machine() == "x86_64"
+    and processor.has("amx-tile", "amx-bf16", "avx512f", "avx512bw", "avx512bf16")
+)
+"""Whether the processor has tiles of bfloat16, and numba compiles for them."""
 
 
 def _permitted() -> bool:
@@ -54,34 +54,9 @@ def _permitted() -> bool:
 
 
 @lru_cache(maxsize=1)
-def _usable() -> bool:
-    if sys.platform != "linux" or platform.machine() != "x86_64":
-        return False
-    host = llvmlite.binding.get_host_cpu_features()
-    # numba compiles for NUMBA_CPU_NAME and NUMBA_CPU_FEATURES where they are set: the target must have AMX as well.
-    target = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
-    return all(host.get(name, False) and f"+{name}" in target for name in _NEEDED) and _permitted()
-
-
-def _chosen() -> str:
-    """What the environment asks for.
-
-    Raises:
-        ImportError: a word that is none of the choices.
-    """
-    word = os.environ.get(SWITCH, "")
-    if word not in _CHOICES:
-        raise ImportError(
-            f"{SWITCH} is '{word}'; it may be off or emulate, or unset: then AMX is used where the machine has it."
-        )
-    return word
-
-
-AVAILABLE = _chosen() != "off" and _usable()
-"""True if the processor, numba's target and the operating system all allow bfloat16 tiles, and nobody has switched them off."""
-
-EMULATED = _chosen() == "emulate" and not AVAILABLE
-"""True if tiles are emulated (:mod:`.tile_emulation`)."""
+def usable() -> bool:
+    """Whether processor, numba's target and operating system all allow tiles; the first call asks the system for them."""
+    return IN_PROCESSOR and _permitted()
 
 
 def _call(builder: Any, name: str, arguments: list[Any]) -> None:

@@ -2,8 +2,8 @@
 
 A *pair* is two bfloat16 in 32 bits, the first in the lower half; a vector (``u32x16``) holds sixteen. Addresses are plain
 int64 (:func:`address`): helpers that take arrays would count references, and an atomic counter shared by threads is slow.
-The rounding instruction needs AVX-512 BF16; see :mod:`.amx`, which asks for it. Where tiles are emulated, so are the three
-instructions that stand here by name (``amx.EMULATED``): the same bits from operations that every processor has.
+Three instructions stand here by name, as LLVM finds nothing as good. A processor without AVX-512 BF16 gets the same bits from
+operations that every processor has (only where bfloat16 is emulated, see :mod:`.bfloat16`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from . import amx
+from . import processor
 from .simd import _I16, _I32, _VF, _VU, LANES, _splat, f32x16, u32x16
 
 ROW = 64
 """Bytes of a vector."""
+
+IN_PROCESSOR = processor.has("avx512f", "avx512bw", "avx512bf16")
+"""Whether the instructions are there (no processor has these without prefetchw)."""
 
 # Here and not where the assembly is written: numba's cache brings back functions that contain it and compiles them anew into
 # their callers, and LLVM ends the process if no parser is there.
@@ -40,10 +43,10 @@ def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
     return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
 
 
-def _asm(builder: Any, text: str, constraints: str, *operands: Any) -> Any:
+def instruction(builder: Any, kind: Any, text: str, constraints: str, *operands: Any) -> Any:
     """One vector instruction of a fixed name: LLVM's intrinsics for these change name and type between versions."""
-    kind = ir.FunctionType(_VU, [operand.type for operand in operands])
-    return builder.asm(kind, text, constraints, list(operands), side_effect=False)
+    function = ir.FunctionType(kind, [operand.type for operand in operands])
+    return builder.asm(function, text, constraints, list(operands), side_effect=False)
 
 
 @intrinsic
@@ -89,7 +92,7 @@ def store_at(typingctx: Any, at: Any, vector: Any) -> Any:
 
 def _prefetch(instruction: str, write: int, locality: int) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if amx.EMULATED:
+        if not IN_PROCESSOR:
             hint = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
             prefetch = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
             data = [ir.Constant(_I32, value) for value in (write, locality, 1)]
@@ -145,11 +148,11 @@ def pair_bf16(typingctx: Any, even: Any, odd: Any) -> Any:
     """Two f32x16 -> pairs (even, odd), rounded to nearest even; denormals become zero."""
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if amx.EMULATED:
+        if not IN_PROCESSOR:
             low, high = (_round_to_even(builder, value) for value in args)
             return builder.or_(low, builder.shl(high, ir.Constant(_VU, [16] * LANES)))
         # The instruction sets the sixteen of one operand below the sixteen of the other: bring lanes together after.
-        both = _asm(builder, "vcvtne2ps2bf16 $2, $1, $0", "=v,v,v", args[1], args[0])
+        both = instruction(builder, _VU, "vcvtne2ps2bf16 $2, $1, $0", "=v,v,v", args[1], args[0])
         halves = builder.bitcast(both, _HALVES)
         order = [lane + LANES * odd for lane in range(LANES) for odd in (0, 1)]
         return builder.bitcast(_shuffle(builder, halves, halves, order), _VU)
@@ -160,9 +163,9 @@ def pair_bf16(typingctx: Any, even: Any, odd: Any) -> Any:
 def _merge(builder: Any, shifted: Any, kept: Any, mask: int) -> Any:
     """shifted | (kept & mask). Written as such, LLVM makes it a permutation of two sources: three times the work."""
     constant = ir.Constant(_VU, [mask] * LANES)
-    if amx.EMULATED:
+    if not IN_PROCESSOR:
         return builder.or_(shifted, builder.and_(kept, constant))
-    return _asm(builder, "vpternlogd $$0xF8, $3, $2, $0", "=v,0,v,v", shifted, kept, constant)
+    return instruction(builder, _VU, "vpternlogd $$0xF8, $3, $2, $0", "=v,0,v,v", shifted, kept, constant)
 
 
 @intrinsic

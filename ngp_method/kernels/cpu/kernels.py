@@ -15,7 +15,7 @@ from ..derived import Derived, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..spherical import spherical_harmonics
-from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, volume
+from . import adam, bfloat16, buffers, encode, mlp, mlp_bfloat16, pool, volume
 from . import cells as grid_cells
 
 
@@ -23,9 +23,8 @@ class CpuKernels(Defaults):
     """Numba kernels for any processor.
 
     Args:
-        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; on AMX tiles, or on an
-            emulation of them where ``INSTANT_HASH_AMX=emulate`` asks for it), ``float32``, or ``auto``: bfloat16 where the
-            processor has AMX.
+        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; see :mod:`.bfloat16` for what
+            multiplies so), ``float32``, or ``auto``: bfloat16 where the processor itself has it.
         threads: threads to use; default: what torch was set to.
     """
 
@@ -35,19 +34,20 @@ class CpuKernels(Defaults):
     def __init__(self, precision: str = "auto", threads: int | None = None) -> None:
         if precision not in ("auto", "float32", "bfloat16"):
             raise ValueError(f"precision must be auto, float32 or bfloat16, not '{precision}'.")
-        if precision == "bfloat16" and not (amx.AVAILABLE or amx.EMULATED):
+        engines, real = bfloat16.engines(), bfloat16.TILES or bfloat16.DOTS
+        if precision == "bfloat16" and not engines:
             raise ImportError(
-                "The kernels cpu-bfloat16 need AMX, which this processor or system lacks or "
-                f"{amx.SWITCH}=off denies: use --pipeline.model.kernels cpu-float32."
+                f"The kernels cpu-bfloat16 do not run here, as {bfloat16.why_not()}: use --pipeline.model.kernels cpu-float32."
             )
         count = pool.use_threads(threads)
-        self.low_precision = precision == "bfloat16" or (precision == "auto" and amx.AVAILABLE)
+        self.low_precision = precision == "bfloat16" or (precision == "auto" and real)
         if precision != "auto":
             self.name = f"cpu-{precision}"
         self.half_tables = half_copies(encode.copy_half)
         self._grid = Derived(volume.pack_grid)
-        tiles = "emulated AMX tiles (slow)" if amx.EMULATED else "AMX tiles"
-        kind = f"bfloat16 on {tiles}" if self.low_precision else "float32"
+        kind = f"bfloat16 by {bfloat16.describe(engines[0])}" if self.low_precision else "float32"
+        if precision == "auto" and not real:
+            kind += f", as {bfloat16.why_not()}"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
@@ -67,7 +67,7 @@ class CpuKernels(Defaults):
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""
         if self.low_precision:
-            return mlp_tiles.perceptron(parts, weights, layout, rows)
+            return mlp_bfloat16.perceptron(parts, weights, layout, rows)
         dense = [encode.dense(part) for part in parts]
         missing = layout.padded_input - sum(part.shape[1] for part in dense)
         if missing:

@@ -1,8 +1,7 @@
-"""The tile instructions of :mod:`.amx` as ordinary code: they compute the same on any processor, some twenty times slower.
+"""The tile instructions of :mod:`.amx` as ordinary code: they compute the same on any processor, some ten times slower.
 
-For tests and for looking at results, as Triton's interpreter is for Triton's kernels: no set of kernels takes it by itself
-(:mod:`.tiles` says when it is used). Eight tiles of 1 KiB belong to each thread, as the registers do; the system's thread-local
-storage holds them and gives them back when the thread ends.
+For tests, as Triton's interpreter is for Triton's kernels (:mod:`.bfloat16` says when it is used). Eight tiles of 1 KiB belong
+to each thread, as the registers do; the system's thread-local storage holds them and gives them back when the thread ends.
 
 ``tile_dot`` adds as Intel's manual says (TDPBF16PS): products of the even and of the odd members of the pairs are summed apart,
 in float32 and in order, then added to each other and to the tile; denormal operands and results count as zero.

@@ -1,8 +1,4 @@
-"""The tile instructions that the perceptrons of :mod:`.mlp_amx` are made of: the processor's own, or emulated by name.
-
-The processor's where it has them. Elsewhere only in a process that asks with ``INSTANT_HASH_AMX=emulate``, so that every line
-of those perceptrons runs, and is tested, on every machine.
-"""
+"""The tile instructions: the processor's own, or emulated (:mod:`.bfloat16` says when)."""
 
 from __future__ import annotations
 
@@ -10,14 +6,21 @@ from typing import Any
 
 from numba import njit
 
-from . import amx
+from . import amx, bfloat16
+
+COMPILED = amx.IN_PROCESSOR or bfloat16.EMULATED
+"""Whether code with tile instructions is compiled at all; it depends on the processor alone but for the emulation, which numba
+does not cache: what one process has cached must be right for any other."""
 
 jit: Any
-if amx.EMULATED:
-    from .tile_emulation import configure, jit, release, tile_dot, tile_load, tile_store, tile_zero
-else:
+if amx.IN_PROCESSOR and (bfloat16.TILES or not bfloat16.EMULATED):
     from .amx import configure, release, tile_dot, tile_load, tile_store, tile_zero
 
     jit = njit(nogil=True, cache=True, error_model="numpy")
+else:
+    from .tile_emulation import configure, release, tile_dot, tile_load, tile_store, tile_zero
 
-__all__ = ["configure", "jit", "release", "tile_dot", "tile_load", "tile_store", "tile_zero"]
+    # Addresses of this process are part of the emulation's code.
+    jit = njit(nogil=True, cache=not bfloat16.EMULATED, error_model="numpy")
+
+__all__ = ["COMPILED", "configure", "jit", "release", "tile_dot", "tile_load", "tile_store", "tile_zero"]

@@ -1,4 +1,4 @@
-"""The AMX tiles that this machine has, or their emulation, against Intel's manual; and the processor's own, compiled unseen."""
+"""Instructions for bfloat16, the processor's or emulated, against Intel's manual; and the processor's own, compiled unseen."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ngp_method.kernels.cpu import amx, tile_emulation, tiles
+from ngp_method.kernels.cpu import bfloat16, tile_emulation, tiles
+from ngp_method.kernels.cpu.bf16_dots import dot_block
 from ngp_method.kernels.cpu.bf16_pairs import address, load_floats, pair_bf16, store_at
 
 HARDWARE_SUMS = 2.0**-20
 """Real tiles against the manual's order of sums, relative to the sum of magnitudes: a processor may add in another order, 32
 products of 2^-24 each. (The emulation has no such freedom: the same bits.)"""
 
-SOURCES = {"emulation": tile_emulation, **({"processor": tiles} if amx.AVAILABLE else {})}
+SOURCES = {"emulation": tile_emulation, **({"processor": tiles} if bfloat16.TILES else {})}
 
 
 def bf16(values: np.ndarray) -> np.ndarray:
@@ -149,48 +150,78 @@ def test_rounding_to_pairs() -> None:
         assert ((out >> (16 - shift)) & 0xFFFF == 0x4000).all()
 
 
+@pytest.mark.parametrize(("rows", "columns", "begin"), [(8, 2, 0), (8, 2, 1), (4, 2, 0), (1, 2, 0), (8, 1, 1)])
+def test_a_block_of_dot_products(rows: int, columns: int, begin: int) -> None:
+    """Sums of three tiles' products, from zero or from what is there, against float64; no more is written."""
+
+    @tiles.jit
+    def block(sums, left, right):  # type: ignore[no-untyped-def]
+        dot_block(rows, columns, address(sums), 1024, address(left), 1024, address(right), 2048, 1024, 3, begin)
+
+    rng = np.random.default_rng(rows * 10 + columns)
+    a, b = some(rng, 3, 16, 32), some(rng, 3, 2, 32, 16)
+    left = np.ascontiguousarray(bf16(a[..., 0::2]) | (bf16(a[..., 1::2]) << 16))
+    right = np.ascontiguousarray(bf16(b[:, :, 0::2]) | (bf16(b[:, :, 1::2]) << 16))
+    before = rng.standard_normal((2, 16, 16)).astype(np.float32)
+    sums = before.copy()
+    block(sums, left, right)
+    # Denormal operands are zero by the instruction and next to zero (2^-126 times 2^8) by what stands for it.
+    products = np.einsum("srk,sckl->crl", a.astype(np.float64), b.astype(np.float64))
+    size = np.einsum("srk,sckl->crl", np.abs(a).astype(np.float64), np.abs(b).astype(np.float64)) + np.abs(before)
+    expected = before * (1.0 if begin else 0.0) + products
+    done = np.s_[:columns, :rows]
+    assert (np.abs(sums - expected)[done] <= 96 * 2.0**-24 * size[done]).all(), "96 products in float32, in any order"
+    rest = np.ones_like(before, bool)
+    rest[done] = False
+    np.testing.assert_array_equal(sums[rest], before[rest])
+
+
 COMPILED = """
+import llvmlite.binding
+class Everything:
+    def get(self, name, default=None):
+        return True
+llvmlite.binding.get_host_cpu_features = Everything  # what counts here is what numba compiles for
 from numba import types
-from ngp_method.kernels.cpu import amx, mlp_amx
-assert not amx.EMULATED
+from ngp_method.kernels.cpu import bfloat16, bf16_mlp, bf16_mlp_dots, bf16_mlp_tiles, tiles
+assert tiles.COMPILED and not bfloat16.EMULATED
 words, floats, numbers, i = types.uint32[::1], types.float32[::1], types.int64[::1], types.int64
-mlp_amx._forward.compile((words, words, numbers, floats, i, i, types.boolean, i, i, words))
-parameters = types.int32[::1]
-mlp_amx._backward.compile(
-    (words, words, words, numbers, parameters, floats, i, floats, types.boolean, floats, i, i, i, words)
+bf16_mlp._forward.compile((words, words, numbers, floats, i, i, types.boolean, i, i, words, types.boolean))
+bf16_mlp._backward.compile(
+    (words, words, words, numbers, types.int32[::1], floats, i, floats, types.boolean, floats, i, i, i, words, types.boolean)
 )
-for kernel in (mlp_amx._forward, mlp_amx._backward):
+for kernel in (bf16_mlp._forward, bf16_mlp._backward):
     (text,) = kernel.inspect_asm().values()
     print(*[sum(line.split()[:1] == [name] for line in text.splitlines()) for name in NAMES])
 """
 
-INSTRUCTIONS = ("ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease", "vcvtne2ps2bf16", "vpternlogd", "prefetchw")
+INSTRUCTIONS = (
+    "ldtilecfg", "tileloadd", "tdpbf16ps", "tilestored", "tilerelease", "vdpbf16ps", "vcvtne2ps2bf16", "vpternlogd", "prefetchw"
+)  # fmt: skip
 
 
-def test_the_processors_own_tiles_compile_on_any_machine(tmp_path: Path) -> None:
+def test_the_processors_own_instructions_compile_on_any_machine(tmp_path: Path) -> None:
     """The perceptrons as a Sapphire Rapids runs them, compiled and not run: no call is left where an instruction should be."""
     if not sys.platform.startswith("linux") or os.uname().machine != "x86_64":
         pytest.skip("numba compiles for x86-64 only on x86-64")
+    program = COMPILED.replace("NAMES", repr(INSTRUCTIONS))
     environment = {
         "NUMBA_CPU_NAME": "sapphirerapids",
         "NUMBA_CPU_FEATURES": "+avx2,+fma,+f16c,+avx512f,+avx512bw,+avx512vl,+avx512dq,+avx512bf16,+amx-tile,+amx-bf16,+prfchw",
         "NUMBA_CACHE_DIR": str(tmp_path),
-        amx.SWITCH: "",
+        bfloat16.SWITCH: "off",
     }
     done = subprocess.run(
-        [sys.executable, "-c", COMPILED.replace("NAMES", repr(INSTRUCTIONS))],
-        env={**os.environ, **environment}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", program], env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
-    forward, backward = ([int(v) for v in line.split()] for line in done.stdout.splitlines())
-    assert all(count > 0 for count in backward[:-1]), dict(zip(INSTRUCTIONS, backward))
-    # Rounding to pairs is only for outputs in pairs here, and left operands of gradients are not made at all.
-    assert all(count > 0 for name, count in zip(INSTRUCTIONS, forward) if name != "prefetchw"), dict(zip(INSTRUCTIONS, forward))
-    assert forward[-1] > 0 or backward[-1] > 0
+    forward, backward = (dict(zip(INSTRUCTIONS, map(int, line.split()))) for line in done.stdout.splitlines())
+    assert all(backward.values()), backward
+    assert all(forward.values()), forward
 
 
-def test_by_name_without_tiles_a_sentence_says_what_is_missing() -> None:
-    """Neither the processor's nor emulated ones: the set raises, ``auto`` takes float32."""
+def test_by_name_without_bfloat16_a_sentence_says_what_is_missing() -> None:
+    """Neither the processor's nor emulated: the set raises, ``auto`` takes float32 and says why."""
     program = """
 from ngp_method.kernels import choose_kernels, load_kernels
 kernels, line = choose_kernels("auto", "cpu")
@@ -200,25 +231,23 @@ try:
 except ImportError as error:
     print(error)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={**os.environ, amx.SWITCH: "off"}, capture_output=True, text=True, check=False
-    )
+    changed = {**os.environ, bfloat16.SWITCH: "off"}
+    done = subprocess.run([sys.executable, "-c", program], env=changed, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.startswith("False kernels: cpu (auto")
-    assert first.endswith("float32")
+    assert first.endswith("float32, as INSTANT_HASH_BFLOAT16 is off")
     assert second == (
-        "The kernels cpu-bfloat16 need AMX, which this processor or system lacks or INSTANT_HASH_AMX=off denies: "
-        "use --pipeline.model.kernels cpu-float32."
+        "The kernels cpu-bfloat16 do not run here, as INSTANT_HASH_BFLOAT16 is off: use --pipeline.model.kernels cpu-float32."
     )
 
 
-def test_auto_never_takes_emulated_tiles() -> None:
-    """They are slow: for who asks by name."""
+def test_auto_never_takes_an_emulation() -> None:
+    """It is slow: for who asks by name."""
     from ngp_method.kernels import choose_kernels, load_kernels
 
     automatic, _ = choose_kernels("auto", "cpu")
-    assert automatic.low_precision == amx.AVAILABLE  # type: ignore[attr-defined]
+    assert automatic.low_precision == (bfloat16.TILES or bfloat16.DOTS)  # type: ignore[attr-defined]
     named = load_kernels("cpu-bfloat16")
     assert named.low_precision  # type: ignore[attr-defined]
-    assert ("emulated" in named.description) == amx.EMULATED
+    assert ("emulated" in named.description) == (not (bfloat16.TILES or bfloat16.DOTS))

@@ -1,7 +1,7 @@
-"""Perceptrons on AMX tiles: values and gradients against plain torch in float64, float32 and bfloat16.
+"""Perceptrons in bfloat16, by tiles and by dot products, against plain torch in float64, float32 and bfloat16.
 
-Where the processor or the system has no AMX they run on emulated tiles: tests/conftest.py asks for them, test_cpu_tiles.py
-holds the emulation to the manual, and compiles for the processor's own without running them.
+What the processor lacks is emulated: tests/conftest.py asks for it, test_cpu_bfloat16.py holds the emulation to the manual, and
+compiles for the processor's own instructions without running them.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ import pytest
 import torch
 from tolerances import LOW_PRECISION_MAX, LOW_PRECISION_RMS
 
-from ngp_method.kernels.cpu import amx, mlp_amx
+from ngp_method.kernels.cpu import amx, bf16_mlp, bfloat16
 from ngp_method.kernels.layout import MLPLayout, round_up
 
 SAME_ROUNDINGS = 1e-3
 """Root mean square error over that of the result, against float64 sums with bfloat16 roundings where the module states: only
 sums on the edge of a rounding (or of a ReLU) go the other way, one in thousands, by 2^-8 of a term each. A rounding too many or
 too few costs 2e-3."""
+
+ENGINES = ("tiles", "dots")
+engines = pytest.mark.parametrize("engine", ENGINES)
 
 DENSITY, COLOUR = MLPLayout(32, 16, 64, 1), MLPLayout(32, 3, 64, 2)
 LAYOUTS = [DENSITY, COLOUR, MLPLayout(16, 3, 128, 2), MLPLayout(47, 20, 128, 3), MLPLayout(30, 16, 48, 2), MLPLayout(8, 1, 16)]
@@ -70,9 +73,9 @@ class Case:
         filler[:, : self.n] = values
         return filler
 
-    def run(self, chunk: int | None = None, paired: bool = False) -> Arrays:
+    def run(self, engine: str, chunk: int | None = None, paired: bool = False) -> Arrays:
         """out, dx, dw of the kernels, in chunks of so many samples; checks what lies beyond the samples."""
-        mlp, width = mlp_amx.prepare(self.weights, self.layout), self.layout.padded_input
+        mlp, width = bf16_mlp.prepare(self.weights, self.layout, engine), self.layout.padded_input
         x, d_out = self.padded(pairs(self.x)), self.padded(self.d_out)
         kind, scale = (np.uint32, 2) if paired else (np.float32, 1)
         out = self.padded(np.zeros((self.rows // scale, self.n), kind))
@@ -82,8 +85,8 @@ class Case:
         size = chunk or max(self.n, 1)
         for begin in range(0, self.n, size):
             end = min(begin + size, self.n)
-            mlp_amx.forward(x, mlp, out, begin, end)
-            mlp_amx.backward(x, mlp, d_out, dx, dw, begin, end)
+            bf16_mlp.forward(x, mlp, out, begin, end)
+            bf16_mlp.backward(x, mlp, d_out, dx, dw, begin, end)
         filled = round_up(self.n, 32)
         for array in (out, dx):
             assert not array[:, self.n : filled].any(), "columns up to the next multiple of 32 are zero"
@@ -136,12 +139,18 @@ def largest(values: np.ndarray) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
+@engines
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
-def test_as_exact_as_torch(layout: MLPLayout, n: int) -> None:
+def test_as_exact_as_torch(engine: str, layout: MLPLayout, n: int) -> None:
     """Against float64: root mean square and largest error at most a small multiple of those of plain torch in bfloat16."""
     case = Case(layout, n)
-    found, exact, single, low = case.run(), case.torch(torch.float64), case.torch(torch.float32), case.torch(torch.bfloat16)
+    found, exact, single, low = (
+        case.run(engine),
+        case.torch(torch.float64),
+        case.torch(torch.float32),
+        case.torch(torch.bfloat16),
+    )
     for name, ours, reference, close, coarse in zip(("out", "dx", "dw"), found, exact, single, low, strict=True):
         assert np.isfinite(ours).all(), name
         assert rms(ours - reference) <= LOW_PRECISION_RMS * rms(coarse - reference), name
@@ -151,56 +160,61 @@ def test_as_exact_as_torch(layout: MLPLayout, n: int) -> None:
             assert largest(ours - reference) <= LOW_PRECISION_MAX * largest(coarse - reference), name
 
 
+@engines
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
-def test_rounds_where_it_says(layout: MLPLayout, n: int) -> None:
+def test_rounds_where_it_says(engine: str, layout: MLPLayout, n: int) -> None:
     """Against float64 sums with the stated roundings: a wrong layout, mask or rounding anywhere shows."""
     case = Case(layout, n, seed=1)
-    for name, ours, reference in zip(("out", "dx", "dw"), case.run(), case.rounded(), strict=True):
+    for name, ours, reference in zip(("out", "dx", "dw"), case.run(engine), case.rounded(), strict=True):
         assert rms(ours - reference) <= SAME_ROUNDINGS * rms(reference), name
 
 
+@engines
 @pytest.mark.parametrize("layout", [DENSITY, COLOUR], ids=names)
-def test_chunks_change_nothing(layout: MLPLayout) -> None:
+def test_chunks_change_nothing(engine: str, layout: MLPLayout) -> None:
     """Two runs give the same bits; other chunks the same bits of out and dx, and the same dw but for float32 sums."""
     case = Case(layout, 4099, seed=2)
-    first, again = case.run(), case.run()
+    first, again = case.run(engine), case.run(engine)
     for a, b in zip(first, again, strict=True):
         assert np.array_equal(a, b)
     for chunk in (32, 1056):
-        out, dx, dw = case.run(chunk)
+        out, dx, dw = case.run(engine, chunk)
         assert np.array_equal(out, first[0])
         assert np.array_equal(dx, first[1])
         assert rms(dw - first[2]) <= 1e-5 * rms(first[2])
 
 
+@engines
 @pytest.mark.parametrize("rows", [1, 3, 16])
-def test_fewer_rows(rows: int) -> None:
+def test_fewer_rows(engine: str, rows: int) -> None:
     """out and d_out may have only the first rows: the same numbers as all of them with zeros beyond."""
     case, whole = Case(COLOUR, 1000, seed=3, rows=rows), Case(COLOUR, 1000, seed=3)
     whole.d_out = np.zeros_like(whole.d_out)
     whole.d_out[:rows] = case.d_out
     whole.x, whole.weights = case.x, case.weights
-    (out, dx, dw), (full, full_dx, full_dw) = case.run(), whole.run()
+    (out, dx, dw), (full, full_dx, full_dw) = case.run(engine), whole.run(engine)
     assert np.array_equal(out, full[:rows])
     assert np.array_equal(dx, full_dx)
     assert np.array_equal(dw, full_dw)
 
 
+@engines
 @pytest.mark.parametrize("layout", LAYOUTS, ids=names)
-def test_pairs_are_the_rows_rounded(layout: MLPLayout) -> None:
+def test_pairs_are_the_rows_rounded(engine: str, layout: MLPLayout) -> None:
     """out and dx in pairs of bfloat16 are the float32 results, rounded."""
     case = Case(layout, 1000, seed=4)
-    (out, dx, dw), (out_pairs, dx_pairs, dw_pairs) = case.run(), case.run(paired=True)
+    (out, dx, dw), (out_pairs, dx_pairs, dw_pairs) = case.run(engine), case.run(engine, paired=True)
     assert np.array_equal(out_pairs, bf16(np.ascontiguousarray(out)))
     assert np.array_equal(dx_pairs, bf16(np.ascontiguousarray(dx)))
     assert np.array_equal(dw_pairs, dw)
 
 
-def test_threads() -> None:
+@engines
+def test_threads(engine: str) -> None:
     """Chunks in several threads at once, some of which started after the permission: the same bits."""
     case = Case(COLOUR, 4099, seed=5)
-    mlp, x, d_out = mlp_amx.prepare(case.weights, COLOUR), case.padded(pairs(case.x)), case.padded(case.d_out)
+    mlp, x, d_out = bf16_mlp.prepare(case.weights, COLOUR, engine), case.padded(pairs(case.x)), case.padded(case.d_out)
     out, dx = np.zeros((16, case.n_pad), np.float32), np.zeros((32, case.n_pad), np.float32)
     begins = range(0, case.n, 1024)
     partial = np.zeros((len(begins), COLOUR.n_params), np.float32)
@@ -209,111 +223,150 @@ def test_threads() -> None:
         end = min(begin + 1024, case.n)
         for _ in range(20):
             partial[number] = 0
-            mlp_amx.forward(x, mlp, out, begin, end)
-            mlp_amx.backward(x, mlp, d_out, dx, partial[number], begin, end)
+            bf16_mlp.forward(x, mlp, out, begin, end)
+            bf16_mlp.backward(x, mlp, d_out, dx, partial[number], begin, end)
 
     threads = [threading.Thread(target=work, args=arguments) for arguments in enumerate(begins)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    expected = case.run(1024)
+    expected = case.run(engine, 1024)
     assert np.array_equal(out[:, : case.n], expected[0])
     assert np.array_equal(dx[:, : case.n], expected[1])
     assert rms(partial.sum(0) - expected[2]) <= 1e-5 * rms(expected[2])
 
 
-def test_without_input_gradient() -> None:
+@engines
+def test_without_input_gradient(engine: str) -> None:
     """dx=None: dw is the same."""
     case = Case(DENSITY, 1000, seed=6)
     dw = np.zeros(DENSITY.n_params, np.float32)
-    mlp = mlp_amx.prepare(case.weights, DENSITY)
-    mlp_amx.backward(case.padded(pairs(case.x)), mlp, case.padded(case.d_out), None, dw, 0, case.n)
-    assert rms(dw - case.run()[2]) <= 1e-6 * rms(dw)
+    mlp = bf16_mlp.prepare(case.weights, DENSITY, engine)
+    bf16_mlp.backward(case.padded(pairs(case.x)), mlp, case.padded(case.d_out), None, dw, 0, case.n)
+    assert rms(dw - case.run(engine)[2]) <= 1e-6 * rms(dw)
 
 
-def test_bad_arrays_are_refused() -> None:
+@engines
+def test_bad_arrays_are_refused(engine: str) -> None:
     """One sentence that names the array."""
-    mlp = mlp_amx.prepare(np.zeros(DENSITY.n_params, np.float32), DENSITY)
+    mlp = bf16_mlp.prepare(np.zeros(DENSITY.n_params, np.float32), DENSITY, engine)
     x, out, dw = np.zeros((16, 64), np.uint32), np.zeros((16, 64), np.float32), np.zeros(DENSITY.n_params, np.float32)
     with pytest.raises(ValueError, match="weights must be contiguous float32"):
-        mlp_amx.prepare(np.zeros(5, np.float32), DENSITY)
+        bf16_mlp.prepare(np.zeros(5, np.float32), DENSITY)
     with pytest.raises(ValueError, match="x must be contiguous uint32"):
-        mlp_amx.forward(x[:8], mlp, out, 0, 64)
+        bf16_mlp.forward(x[:8], mlp, out, 0, 64)
     with pytest.raises(ValueError, match="out must be contiguous float32"):
-        mlp_amx.forward(x, mlp, out.astype(np.float64), 0, 64)
+        bf16_mlp.forward(x, mlp, out.astype(np.float64), 0, 64)
     with pytest.raises(ValueError, match="d_out must be contiguous"):
-        mlp_amx.backward(x, mlp, out[:, ::2], None, dw, 0, 64)
+        bf16_mlp.backward(x, mlp, out[:, ::2], None, dw, 0, 64)
     with pytest.raises(ValueError, match="dx must be contiguous"):
-        mlp_amx.backward(x, mlp, out, out, dw, 0, 64)
+        bf16_mlp.backward(x, mlp, out, out, dw, 0, 64)
     with pytest.raises(ValueError, match="dw must be contiguous"):
-        mlp_amx.backward(x, mlp, out, None, dw[1:], 0, 64)
+        bf16_mlp.backward(x, mlp, out, None, dw[1:], 0, 64)
     for begin, end in ((16, 64), (0, 65), (64, 32), (-32, 0)):
         with pytest.raises(ValueError, match="multiples of 32"):
-            mlp_amx.forward(x, mlp, out, begin, end)
+            bf16_mlp.forward(x, mlp, out, begin, end)
 
 
 CHECKS_WITHOUT = """
 import llvmlite.binding
 {before}
-from ngp_method.kernels.cpu import amx, mlp_amx, mlp_amx_gradient, mlp_amx_kernels, mlp_amx_weights
+from ngp_method.kernels.cpu import bfloat16, bf16_mlp, bf16_mlp_blocks, bf16_mlp_dots, bf16_mlp_weights
 from ngp_method.kernels.layout import MLPLayout
 import numpy as np
-assert not amx.AVAILABLE
-assert not amx.EMULATED
+assert bfloat16.engines() == []
 layout = MLPLayout(32, 16)
 try:
-    mlp_amx.prepare(np.zeros(layout.n_params, np.float32), layout)
+    bf16_mlp.prepare(np.zeros(layout.n_params, np.float32), layout)
 except RuntimeError as error:
-    assert "AMX is not available here" in str(error), error
+    print(error)
 else:
-    raise SystemExit("prepare() worked without AMX")
-modules = (mlp_amx, mlp_amx_gradient, mlp_amx_kernels, mlp_amx_weights)
+    raise SystemExit("prepare() worked")
+modules = (bf16_mlp, bf16_mlp_blocks, bf16_mlp_dots, bf16_mlp_weights)
 assert not any(getattr(v, "signatures", None) for m in modules for v in vars(m).values())
-print("refused")
 """
 
 
 @pytest.mark.parametrize(
-    ("before", "environment"),
+    ("before", "environment", "why"),
     [
-        ("", {amx.SWITCH: "off"}),
-        ("llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap", {}),
-        ("import platform; platform.machine = lambda: 'arm64'", {}),
-        ("", {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}),
+        ("", {bfloat16.SWITCH: "off"}, "INSTANT_HASH_BFLOAT16 is off"),
+        (
+            "llvmlite.binding.get_host_cpu_features = llvmlite.binding.FeatureMap",
+            {},
+            "this processor multiplies bfloat16 neither",
+        ),
+        ("", {"NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": ""}, "this processor multiplies bfloat16 neither"),
     ],
-    ids=["switched off", "no such feature", "another processor", "numba compiles for another"],
+    ids=["switched off", "no such feature", "numba compiles for another"],
 )
-def test_without_amx(before: str, environment: dict[str, str]) -> None:
-    """available() says no, the modules import, prepare() refuses with a sentence, and nothing has been compiled."""
+def test_without_bfloat16(before: str, environment: dict[str, str], why: str) -> None:
+    """No engine is there, the modules import, prepare() refuses with a sentence, and nothing has been compiled."""
     command = [sys.executable, "-c", CHECKS_WITHOUT.format(before=before)]
-    result = subprocess.run(
-        command, env={**os.environ, amx.SWITCH: "", **environment}, capture_output=True, text=True, check=False
-    )
-    assert result.stdout.strip() == "refused", result.stderr
+    changed = {**os.environ, bfloat16.SWITCH: "", **environment}
+    result = subprocess.run(command, env=changed, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(f"No bfloat16 here: {why}")
 
 
-def test_refused_permission_means_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name it works or raises; the other does not stand in."""
+    monkeypatch.setattr(bfloat16, "engines", lambda: ["dots"])
+    with pytest.raises(RuntimeError, match="No tiles here"):
+        bf16_mlp.prepare(np.zeros(DENSITY.n_params, np.float32), DENSITY, "tiles")
+    assert not bf16_mlp.prepare(np.zeros(DENSITY.n_params, np.float32), DENSITY).tiled
+
+
+def test_refused_permission_means_unusable(monkeypatch: pytest.MonkeyPatch) -> None:
     """A kernel that does not hand out tile registers: no AMX, whatever the processor has."""
     monkeypatch.setattr(amx, "_permitted", lambda: False)
-    assert not amx._usable.__wrapped__()
+    assert not amx.usable.__wrapped__()
 
 
 def test_availability_is_the_systems() -> None:
-    """Linux lists amx_tile and amx_bf16 in /proc/cpuinfo exactly where the processor and the system have them."""
+    """Linux lists in /proc/cpuinfo exactly what the processor and the system have."""
     flags: set[str] = set()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo") as file:
             flags = {word for line in file if line.startswith("flags") for word in line.split()}
-    there = {"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw"} <= flags
-    switch = os.environ.get(amx.SWITCH, "")
-    assert (there and switch != "off") == amx.AVAILABLE
-    assert (switch == "emulate" and not there) == amx.EMULATED
+    word = os.environ.get(bfloat16.SWITCH, "")
+    assert ({"amx_tile", "amx_bf16", "avx512_bf16", "avx512bw"} <= flags and word not in ("off", "dots")) == bfloat16.TILES
+    assert ({"avx512_bf16", "avx512bw", "avx512f"} <= flags and word != "off") == bfloat16.DOTS
+    assert (word == "emulate") == bfloat16.EMULATED
+
+
+def test_the_fastest_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tiles before dot products, the processor's own before an emulation."""
+    for tiles, dots, emulated, expected in (
+        (True, True, False, ["tiles", "dots"]),
+        (False, True, True, ["dots", "tiles"]),
+        (False, True, False, ["dots"]),
+        (False, False, True, ["dots", "tiles"]),
+        (False, False, False, []),
+    ):
+        monkeypatch.setattr(bfloat16, "TILES", tiles)
+        monkeypatch.setattr(bfloat16, "DOTS", dots)
+        monkeypatch.setattr(bfloat16, "EMULATED", emulated)
+        assert bfloat16.engines() == expected
 
 
 def test_another_word_is_refused() -> None:
     """A misspelt switch must not pass for one that is not set."""
-    command = [sys.executable, "-c", "import ngp_method.kernels.cpu.amx"]
-    result = subprocess.run(command, env={**os.environ, amx.SWITCH: "0ff"}, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", "import ngp_method.kernels.cpu.bfloat16"]
+    changed = {**os.environ, bfloat16.SWITCH: "0ff"}
+    result = subprocess.run(command, env=changed, capture_output=True, text=True, check=False)
     assert result.returncode == 1
-    assert f"{amx.SWITCH} is '0ff'; it may be off or emulate, or unset" in result.stderr
+    assert f"{bfloat16.SWITCH} is '0ff'; it may be one of off, dots, emulate, or unset" in result.stderr
+
+
+def test_on_a_processor_with_neither_everything_is_emulated() -> None:
+    """The same tests where numba compiles for AVX2: both engines and the named instructions, all from ordinary operations."""
+    changed = {**os.environ, "NUMBA_CPU_NAME": "haswell", "NUMBA_CPU_FEATURES": "", bfloat16.SWITCH: "emulate"}
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", __file__]
+    chosen = "(as_exact or rounds_where or pairs_are) and (1000 or pairs_are) and (32-64-16 or 32-64-64-16 or 48-128)"
+    result = subprocess.run(
+        [*command, "-k", chosen], cwd=os.path.dirname(__file__), env=changed, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    assert "without AVX-512, AVX512-BF16, AMX" in result.stdout

@@ -1,8 +1,8 @@
-"""Fused perceptrons of the ``cpu`` kernels on Intel AMX: bfloat16 products, float32 sums, activations never leave the cache.
+"""Fused perceptrons of the ``cpu`` kernels in bfloat16: products of bfloat16, float32 sums, activations never leave the cache.
 
 ::
 
-    if amx.AVAILABLE:                                       # Linux gave the tile registers when amx was imported
+    if bfloat16.engines():                                  # AMX tiles or AVX-512 dot products: see bfloat16.py
         mlp = prepare(weights, layout)                      # once for each change of the weights; about 20 microseconds
         forward(x, mlp, out, begin, end)                    # in any thread, for any chunk of samples
         backward(x, mlp, d_out, dx, dw, begin, end)         # recomputes the hidden layers: nothing is kept in between
@@ -30,9 +30,7 @@ import numpy as np
 
 from . import tiles
 from .amx import TILE_BYTES
-from .bf16_pairs import address
-from .mlp_amx_gradient import accumulate, gradient_in, turn_round
-from .mlp_amx_kernels import (
+from .bf16_mlp_blocks import (
     BLOCK,
     MASKED,
     PAIRS,
@@ -43,10 +41,27 @@ from .mlp_amx_kernels import (
     copy_in,
     deep,
     expect_rows,
-    layer,
+    gradient_in,
+    turn_round,
 )
-from .mlp_amx_weights import PreparedMLP, aligned, prepare
+from .bf16_mlp_dots import accumulate as accumulate_dots
+from .bf16_mlp_dots import layer as layer_dots
+from .bf16_mlp_weights import PreparedMLP, aligned, prepare
+from .bf16_pairs import address
 from .simd import LANES
+
+if tiles.COMPILED:
+    from .bf16_mlp_tiles import accumulate as accumulate_tiles
+    from .bf16_mlp_tiles import layer as layer_tiles
+    from .tiles import configure, release
+else:  # never reached: no engine of this process is made of tiles
+    accumulate_tiles, layer_tiles = accumulate_dots, layer_dots
+
+    @tiles.jit
+    def configure():  # type: ignore[no-untyped-def]
+        """Nothing."""
+
+    release = configure
 
 __all__ = ["BLOCK", "PreparedMLP", "backward", "forward", "prepare"]
 
@@ -56,11 +71,30 @@ with fewer, activations stay in the first-level cache (what has left it costs fo
 
 
 @tiles.jit
-def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scratch):  # type: ignore[no-untyped-def]
+def _layer(tiled, weights, width_in, groups, source, how, width, target, stride, sums):  # type: ignore[no-untyped-def]
+    """By the engine that was asked for."""
+    if tiled:
+        layer_tiles(weights, width_in, groups, source, how, width, target, stride, sums)
+    else:
+        layer_dots(weights, width_in, groups, source, how, width, target, stride, sums)
+
+
+@tiles.jit
+def _accumulate(tiled, pairs, width, right, n_right, groups, left, totals):  # type: ignore[no-untyped-def]
+    """By the engine that was asked for."""
+    if tiled:
+        accumulate_tiles(pairs, width, right, n_right, groups, left, totals)
+    else:
+        accumulate_dots(pairs, width, right, n_right, groups, left, totals)
+
+
+@tiles.jit
+def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scratch, tiled):  # type: ignore[no-untyped-def]
     stride, step, size = 4 * n_pad, GROUPS * BLOCK, deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     sums = address(scratch)
     ping, pong = sums + SUMS_BYTES, sums + SUMS_BYTES + size
-    tiles.configure()
+    if tiled:
+        configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
     for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
@@ -69,15 +103,16 @@ def _forward(x, weights, widths, out, n_pad, out_rows, paired, begin, end, scrat
         expect_rows(address(out) + 4 * s, stride, out_rows // 2 if paired else out_rows, groups, True)
         w, a, b = address(weights), ping, pong
         for i in range(widths.size - 2):
-            layer(w, widths[i], groups, a, RELU, widths[i + 1], b, 0, sums)
+            _layer(tiled, w, widths[i], groups, a, RELU, widths[i + 1], b, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
             a, b = b, a
-        layer(w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, address(out) + 4 * s, stride, sums)
-    tiles.release()
+        _layer(tiled, w, widths[-2], groups, a, PAIRS if paired else ROWS, out_rows, address(out) + 4 * s, stride, sums)
+    if tiled:
+        release()
 
 
 @tiles.jit
-def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired, dw, n_pad, begin, end, scratch):  # type: ignore[no-untyped-def]
+def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired, dw, n_pad, begin, end, scratch, tiled):  # type: ignore[no-untyped-def]
     stride, step, depth = 4 * n_pad, GROUPS * BLOCK, widths.size - 1
     size = deep(widths.max()) * 2 * GROUPS * TILE_BYTES
     totals = scratch[: numbers.size].view(np.float32)
@@ -86,7 +121,8 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
     left = sums + SUMS_BYTES
     right = left + 2 * GROUPS * TILE_BYTES
     kept = right + size  # the inputs of each layer; on the way back their gradients take their places
-    tiles.configure()
+    if tiled:
+        configure()
     blank(sums + 4 * TILE_BYTES, LANES)  # the zero tile
     for s in range(begin, end, step):
         groups = min(GROUPS, (end - s + BLOCK - 1) // BLOCK)
@@ -98,7 +134,7 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             expect_rows(address(dx) + 4 * s, stride, widths[0] // 2 if paired else widths[0], groups, True)
         w = address(weights)
         for i in range(depth - 1):
-            layer(w, widths[i], groups, kept + i * size, RELU, widths[i + 1], kept + (i + 1) * size, 0, sums)
+            _layer(tiled, w, widths[i], groups, kept + i * size, RELU, widths[i + 1], kept + (i + 1) * size, 0, sums)
             w += deep(widths[i]) * (widths[i + 1] // LANES) * TILE_BYTES
         w, total = address(transposed) + 4 * transposed.size, address(totals) + 4 * numbers.size
         for i in range(depth - 1, -1, -1):
@@ -107,16 +143,17 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
             total -= 4 * width * width_in
             if width < width_in:  # the narrower is turned round: it is the dearer operand to make
                 turn_round(entered + size, width, groups, right)
-                accumulate(entered, width_in, right, width // LANES, groups, left, total)
+                _accumulate(tiled, entered, width_in, right, width // LANES, groups, left, total)
             else:
                 turn_round(entered, width_in, groups, right)
-                accumulate(entered + size, width, right, width_in // LANES, groups, left, total)
+                _accumulate(tiled, entered + size, width, right, width_in // LANES, groups, left, total)
             if i > 0:
-                layer(w, width, groups, entered + size, MASKED, width_in, entered, 0, sums)
+                _layer(tiled, w, width, groups, entered + size, MASKED, width_in, entered, 0, sums)
             elif dx.size > 0:
                 how, to = PAIRS if paired else ROWS, address(dx) + 4 * s
-                layer(w, width, groups, entered + size, how, width_in, to, stride, sums)
-    tiles.release()
+                _layer(tiled, w, width, groups, entered + size, how, width_in, to, stride, sums)
+    if tiled:
+        release()
     for i in range(numbers.size):
         dw[numbers[i]] += totals[i]
 
@@ -179,7 +216,7 @@ def forward(x: np.ndarray, mlp: PreparedMLP, out: np.ndarray, begin: int, end: i
     flat_out, rows, paired = _target("out", out, x.shape[1], 1, int(mlp.widths[-1]))
     size = -(-int(mlp.widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
     scratch = _scratch(SUMS_BYTES + 2 * size)
-    _forward(flat_x, mlp.weights, mlp.widths, flat_out, x.shape[1], rows, paired, begin, end, scratch)
+    _forward(flat_x, mlp.weights, mlp.widths, flat_out, x.shape[1], rows, paired, begin, end, scratch, mlp.tiled)
 
 
 def backward(
@@ -217,4 +254,4 @@ def backward(
     fixed = 4 * mlp.gradient.size + SUMS_BYTES + 2 * GROUPS * TILE_BYTES
     scratch = _scratch(fixed + (1 + widths.size) * size)
     sides = (flat_x, mlp.weights, mlp.transposed, widths, mlp.gradient, flat_d, d_out.shape[0], flat_dx, paired, dw)
-    _backward(*sides, n_pad, begin, end, scratch)
+    _backward(*sides, n_pad, begin, end, scratch, mlp.tiled)

@@ -1,4 +1,4 @@
-"""Weights of :mod:`.mlp_amx` as bfloat16 tiles, and where each number of their gradient's tiles belongs."""
+"""Weights of :mod:`.bf16_mlp` as bfloat16 tiles, and where each number of their gradient's tiles belongs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from ..layout import MLPLayout
-from . import amx
+from . import bfloat16
 from .simd import LANES
 
 
@@ -41,6 +41,7 @@ class PreparedMLP:
         weights: uint32, two bfloat16 each; 16 x 32 tiles of each matrix, all columns of 16 rows, then the next rows.
         transposed: the same of the transposed matrices.
         gradient: int32 [n_params]; the parameter of each element of the 16 x 16 float32 tiles of the gradient.
+        tiled: whether AMX tiles multiply; otherwise dot products do.
     """
 
     layout: MLPLayout
@@ -48,6 +49,7 @@ class PreparedMLP:
     weights: np.ndarray
     transposed: np.ndarray
     gradient: np.ndarray
+    tiled: bool
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -67,19 +69,21 @@ def aligned(n_bytes: int) -> np.ndarray:
     return raw[start : start + n_bytes // 4]
 
 
-def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
+def prepare(weights: np.ndarray, layout: MLPLayout, engine: str | None = None) -> PreparedMLP:
     """Round the weights to bfloat16 and lay them out as tiles.
 
     Args:
         weights: float32 [layout.n_params], contiguous, finite; matrices [out, in] one after the other.
         layout: the perceptron; any width, depth and padded sizes that are multiples of 16 (multiples of 32 are fastest).
+        engine: ``tiles`` or ``dots``; default: the fastest there is.
 
     Raises:
-        RuntimeError: without AMX, unless its tiles are emulated.
+        RuntimeError: this processor has no such engine, and none is emulated.
         ValueError: weights of another type or length.
     """
-    if not (amx.AVAILABLE or amx.EMULATED):
-        raise RuntimeError(f"AMX is not available here: the processor or the system lacks it, or {amx.SWITCH} is off.")
+    engines = bfloat16.engines()
+    if not engines or (engine is not None and engine not in engines):
+        raise RuntimeError(f"No {engine or 'bfloat16'} here: {bfloat16.why_not()}.")
     if weights.dtype != np.float32 or weights.shape != (layout.n_params,) or not weights.flags.c_contiguous:
         raise ValueError(f"weights must be contiguous float32 [{layout.n_params}].")
     forward_table, backward_table, gradient = _tables(layout)
@@ -89,4 +93,4 @@ def prepare(weights: np.ndarray, layout: MLPLayout) -> PreparedMLP:
         _round(weights, table, words.view(np.uint16))
         buffers.append(words)
     widths = np.array([layout.shapes[0][1]] + [rows for rows, _ in layout.shapes], np.int64)
-    return PreparedMLP(layout, widths, buffers[0], buffers[1], gradient)
+    return PreparedMLP(layout, widths, buffers[0], buffers[1], gradient, (engine or engines[0]) == "tiles")

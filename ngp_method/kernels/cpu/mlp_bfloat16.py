@@ -1,4 +1,4 @@
-"""Small perceptrons as a torch operation on AMX tiles: bfloat16 activations, float32 sums (see :mod:`.mlp_amx`)."""
+"""Small perceptrons as a torch operation in bfloat16: bfloat16 activations, float32 sums (see :mod:`.bf16_mlp`)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numba import njit
 from torch import Tensor
 
 from ..layout import MLPLayout
-from . import buffers, encode, mlp_amx, pool
+from . import bf16_mlp, buffers, encode, pool
 from .mlp import fixed_chunks
 from .simd import pair_bf16
 from .simd_memory import load, store
@@ -62,10 +62,10 @@ class TilePerceptron(torch.autograd.Function):
         """All layers of a block of samples before the next block; hidden layers are not kept."""
         n = parts[0].shape[1] if parts[0].ndim == 3 else parts[0].shape[0]
         x = _gather_input(parts, layout)
-        plan = mlp_amx.prepare(weights.detach().numpy(), layout)
+        plan = bf16_mlp.prepare(weights.detach().numpy(), layout)
         out = torch.empty(rows, x.shape[1])
-        source, target, ranges = buffers.words(x), out.numpy(), pool.chunks(x.shape[1], mlp_amx.BLOCK)
-        pool.run(lambda c: mlp_amx.forward(source, plan, target, *ranges[c]), len(ranges))
+        source, target, ranges = buffers.words(x), out.numpy(), pool.chunks(x.shape[1], bf16_mlp.BLOCK)
+        pool.run(lambda c: bf16_mlp.forward(source, plan, target, *ranges[c]), len(ranges))
         ctx.save_for_backward(x)
         ctx.layout, ctx.n, ctx.plan = layout, n, plan
         ctx.shapes = [part.shape for part in parts]
@@ -86,7 +86,7 @@ class TilePerceptron(torch.autograd.Function):
         source, d_out, d_x = buffers.words(x), upstream.numpy(), None
         if dx is not None:
             d_x = buffers.words(dx) if paired else dx.numpy()
-        pool.run(lambda c: mlp_amx.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
+        pool.run(lambda c: bf16_mlp.backward(source, ctx.plan, d_out, d_x, partial[c], *ranges[c]), len(ranges))
         return torch.from_numpy(partial.sum(0)), None, None, *_split(ctx, dx)
 
 
