@@ -18,6 +18,7 @@ from kernel_cases import SETS, host_modules, nan_memory  # noqa: F401 - a fixtur
 
 from ngp_method.kernels import KERNEL_SETS, choose_kernels, load_kernels
 from ngp_method.kernels.interface import Kernels
+from ngp_method.kernels.triton import device as triton_device
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,6 +103,36 @@ def test_auto_on_a_gpu_that_triton_refuses_stops_with_a_sentence(monkeypatch: py
             choose_kernels(name, "cuda")
         assert str(raised.value) == sentence
     assert choose_kernels("reference", "cuda")[0].name == "reference"
+
+
+@pytest.mark.parametrize("name", ["auto", "triton"])
+@pytest.mark.parametrize(
+    ("compiler", "header", "said"),
+    [(False, True, "no C compiler:"), (True, False, "Python.h:"), (False, False, "no C compiler and no "), (True, True, None)],
+)
+def test_a_gpu_without_what_triton_builds_with_is_told_in_a_sentence(
+    name: str, compiler: bool, header: bool, said: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No gcc, no clang, no CC, or no Python.h, as on a bare Debian: not a traceback at the first kernel."""
+    _gpu(monkeypatch, (9, 0), "NVIDIA H100")
+    monkeypatch.delenv("CC", raising=False)
+    (tmp_path / "bin").mkdir()
+    if compiler:
+        (tmp_path / "bin" / "gcc").touch(0o755)
+    if header:
+        (tmp_path / "Python.h").touch()
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    monkeypatch.setattr(triton_device.sysconfig, "get_paths", lambda scheme: {"include": str(tmp_path)})
+    if said is None:
+        assert choose_kernels(name, "cuda")[0].name == "triton"
+        return
+    with pytest.raises(ImportError) as raised:
+        choose_kernels(name, "cuda")
+    sentence = str(raised.value)
+    assert said in sentence
+    assert sentence.endswith("sudo apt-get install gcc python3-dev, or set CC to a C compiler.")
+    monkeypatch.setattr(triton_device, "_driver_starts", lambda: True)  # what it builds lies in its cache
+    assert choose_kernels(name, "cuda")[0].name == "triton"
 
 
 def test_auto_looks_at_the_device_it_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

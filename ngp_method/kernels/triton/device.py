@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sysconfig
+from pathlib import Path
 
 import torch
 
@@ -30,8 +33,9 @@ def complaint(device: torch.device | str | None = None) -> str | None:
         return f"The triton kernels need the package triton, which cannot be imported here ({error}): pip install triton."
     if not torch.cuda.is_available():
         return "The triton kernels need a CUDA or ROCm device, and torch sees none; use --pipeline.model.kernels cpu."
-    if torch.version.hip:
-        return None
+    refusal = _build_complaint()
+    if refusal or torch.version.hip:
+        return refusal
     capability = torch.cuda.get_device_capability(device)
     if capability < LEAST_CAPABILITY:
         name = torch.cuda.get_device_name(device)
@@ -40,6 +44,38 @@ def complaint(device: torch.device | str | None = None) -> str | None:
             f"{capability[0]}.{capability[1]}; use --pipeline.model.kernels reference."
         )
     return None
+
+
+def _build_complaint() -> str | None:
+    """Whether Triton can build what it builds at its first launch: a small C program against Python's headers.
+
+    Its own search for a compiler (``triton/runtime/build.py``): CC, clang, gcc. A program built before lies in its cache and
+    needs neither, so what is missing counts only where Triton cannot do without.
+    """
+    missing = []
+    if not (os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")):
+        missing.append("no C compiler")
+    scheme = sysconfig.get_default_scheme()
+    header = Path(sysconfig.get_paths("posix_prefix" if scheme == "posix_local" else scheme)["include"], "Python.h")
+    if not header.is_file():
+        missing.append(f"no {header}")
+    if not missing or _driver_starts():
+        return None
+    return (
+        f"Triton builds a small C program before its first kernel and finds {' and '.join(missing)}: "
+        "sudo apt-get install gcc python3-dev, or set CC to a C compiler."
+    )
+
+
+def _driver_starts() -> bool:
+    """Whether Triton's driver for this GPU loads, from its cache or built anew."""
+    from triton.runtime import driver
+
+    try:
+        driver.active.get_current_target()
+    except Exception:  # RuntimeError, CalledProcessError, ImportError: by version
+        return False
+    return True
 
 
 def precision_of(name: str) -> torch.dtype:
