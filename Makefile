@@ -1,6 +1,7 @@
 # make demo   trains on the built-in scene and shows what came of it
 # make test   runs the tests
-# Both make the environment $(VENV) first. No more than Python 3.10 or newer, with its venv module, is needed.
+# Both make the environment $(VENV) first. They need Python 3.10 or newer with its venv module and headers, and a C compiler:
+# one of nerfstudio's dependencies has no wheel.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -24,11 +25,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK ?= 1
 help:
 	@sed -n '1,2s/^# //p' Makefile
 
+# What a bare system lacks is said in one sentence, with the README's line; a compiler is looked for as Python's build tools do.
+NEEDED := make gcc python3-dev python3-venv
+APT := sudo apt-get install $(NEEDED)
+
 $(BIN)/python:
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
-	  { echo "$(PYTHON) is missing or older than 3.10: sudo apt-get install python3, or say make PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null || \
+	  { echo "$(PYTHON) is missing or older than 3.10: $(APT), or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || \
-	  { echo "$(PYTHON) has no venv module: sudo apt-get install python3-venv"; exit 1; }
+	  { echo "$(PYTHON) has no venv module: $(APT)" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, sys, sysconfig; p = sysconfig.get_paths()["include"]; sys.exit(not os.path.exists(p + "/Python.h"))' || \
+	  { echo "$(PYTHON) has no headers (Python.h): $(APT)" >&2; exit 1; }
+	@$(PYTHON) -c 'import os, shlex, shutil, sys, sysconfig; cc = os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc"; \
+	  sys.exit(not shutil.which(shlex.split(cc)[0]))' || \
+	  { echo "There is no C compiler that $(PYTHON) would build with: $(APT), or set CC" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml | $(BIN)/python

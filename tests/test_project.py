@@ -147,3 +147,31 @@ def test_the_demos_last_words(tmp_path: Path) -> None:
     assert "PSNR 31.23 dB, SSIM 0.9712\n" in text
     assert "LPIPS" not in text
     assert str(tmp_path / "turntable" / "turntable.mp4") in text
+
+
+APT = "sudo apt-get install make gcc python3-dev python3-venv"
+
+
+@pytest.mark.parametrize(
+    ("lacking", "sentence"),
+    [
+        ("version_info", "is missing or older than 3.10: " + APT),
+        ("ensurepip", "has no venv module: " + APT),
+        ("Python.h", "has no headers (Python.h): " + APT),
+        ("shutil.which", "There is no C compiler that "),
+    ],
+)
+def test_what_a_bare_system_lacks_is_said_in_one_sentence(lacking: str, sentence: str, tmp_path: Path) -> None:
+    """make with a Python that answers one of the questions with no: one line that names the README's packages, and no more."""
+    python = tmp_path / "python3"
+    python.write_text(f'#!/bin/sh\ncase "$2" in *{lacking}*) exit 1;; esac\nexit 0\n')
+    python.chmod(0o755)
+    command = ["make", "install", f"PYTHON={python}", f"VENV={tmp_path / 'venv'}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    said = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert len(said) == 1
+    assert sentence in said[0]
+    assert APT in said[0]
+    assert not (tmp_path / "venv").exists()
+    assert APT in (ROOT / "README.md").read_text()
