@@ -11,8 +11,8 @@ from kernel_cases import generator
 from torch import Tensor
 
 from ngp_method.kernels import Kernels
-from ngp_method.samples import PackedSamples
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.kernels.scene import SceneGeometry
 
 MOST_UNSURE = 0.03
 """Share of the steps that may lie too near a border to be judged in float32 (seen: 0.1 to 1 %)."""

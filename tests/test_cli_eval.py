@@ -12,7 +12,7 @@ import yaml
 from cli import Forks, Run, run
 from cli_truth import TEST_POSES, over_white, psnr, raw, rgba, view_of
 
-from ngp_method.metrics import load_lpips_weights, ssim
+from ngp_method.studio.metrics import load_lpips_weights, ssim
 
 pytest_plugins = ["cli_fixtures"]
 

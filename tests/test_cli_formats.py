@@ -13,8 +13,8 @@ import torch
 import yaml
 from cli import SMALL, Forks, Run, run, train
 
-from ngp_method import checkpoints
 from ngp_method.kernels import KERNEL_SETS
+from ngp_method.studio import checkpoints
 
 pytest_plugins = ["cli_fixtures"]
 

@@ -16,7 +16,7 @@ import yaml
 from cli import SMALL, STEPS, Background, Forks, Run, free_port, train
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ngp_method import checkpoints
+from ngp_method.studio import checkpoints
 
 pytest_plugins = ["cli_fixtures"]
 

@@ -8,12 +8,12 @@ import pytest
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
-from ngp_method import configs
-from ngp_method.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
 from ngp_method.kernels import load_kernels
 from ngp_method.kernels.layout import HashGridLayout
 from ngp_method.method_configs import instant_hash
-from ngp_method.network import RadianceNetwork
+from ngp_method.tools import train
 
 FILES = sorted((Path(__file__).resolve().parent.parent / "configs").glob("*.yml"))
 
@@ -25,8 +25,8 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_loads_and_builds(path: Path) -> None:
-    settings = configs.read(path)
-    config = configs.apply(instant_hash.config, settings, path)
+    settings = train.read(path)
+    config = train.apply(instant_hash.config, settings, path)
     for name, value in settings.items():
         owner = config
         for part in name.split("."):
@@ -46,10 +46,10 @@ def test_loads_and_builds(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_command_parses(path: Path) -> None:
-    settings = configs.read(path)
-    words = ["instant-hash", *configs.flags(settings), "--data", "somewhere"]
+    settings = train.read(path)
+    words = ["instant-hash", *train.flags(settings), "--data", "somewhere"]
     parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words)
-    expected = configs.apply(instant_hash.config, settings, path)
+    expected = train.apply(instant_hash.config, settings, path)
     assert parsed.pipeline.model == expected.pipeline.model
     assert parsed.max_num_iterations == expected.max_num_iterations
     assert parsed.optimizers == expected.optimizers
@@ -58,7 +58,7 @@ def test_command_parses(path: Path) -> None:
 def test_paper_sizes() -> None:
     """Within 4 % of the grid sizes that the paper's figure 2 prints for (e) and (f), whose N_max it does not give."""
     for name, printed in (("figure2-hash-T14", 494e3), ("figure2-hash-T19", 12.6e6)):
-        config = configs.apply(instant_hash.config, configs.read(FILES[0].parent / f"{name}.yml")).pipeline.model
+        config = train.apply(instant_hash.config, train.read(FILES[0].parent / f"{name}.yml")).pipeline.model
         grid = HashGridLayout(
             config.n_levels, config.n_features_per_level, config.log2_hashmap_size, config.base_resolution, 2048
         )
@@ -79,11 +79,11 @@ def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "bad.yml"
     path.write_text(text)
     with pytest.raises(SystemExit) as caught:
-        configs.apply(instant_hash.config, configs.read(path), path)
+        train.apply(instant_hash.config, train.read(path), path)
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
 
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no such file"):
-        configs.read(tmp_path / "none.yml")
+        train.read(tmp_path / "none.yml")

@@ -26,7 +26,7 @@ from ngp_method.data.geometry import (
     next_power_of_two,
     sight_of,
 )
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 
 def sight(poses: np.ndarray, fov: float = 0.7, points: np.ndarray | None = None, transparent: bool = False) -> Sight:

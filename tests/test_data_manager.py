@@ -20,7 +20,7 @@ from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.images import ByteDataset, decode
 from ngp_method.data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from ngp_method.data.messages import DataError
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 
 def manager(folder: Path, parser: Any = None, seed: int = 0, test_mode: Any = "val", **options: Any) -> InstantHashDataManager:

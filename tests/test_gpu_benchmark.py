@@ -30,7 +30,7 @@ from ngp_method.demo import demo_scene_path
 from ngp_method.kernels.interface import Composited
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.kernels.reference import ReferenceKernels
-from ngp_method.samples import PackedSamples
+from ngp_method.kernels.samples import PackedSamples
 
 ROOT = Path(__file__).resolve().parent.parent
 CHECKS = gpu_parts.CHECKS

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ngp_method.kernels import Kernels
 from ngp_method.kernels.layout import HashGridLayout
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 

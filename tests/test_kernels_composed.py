@@ -8,9 +8,9 @@ import torch
 from kernel_cases import SETS, SIZES, array, generator, kernels_of, low_precision, nan_memory  # noqa: F401 - a fixture
 from torch import Tensor
 
+from ngp_method.fields.network import xavier_uniform
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
-from ngp_method.network import xavier_uniform
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 

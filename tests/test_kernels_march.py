@@ -29,8 +29,8 @@ from kernel_guard import PROVEN_BY
 from torch import Tensor
 
 from ngp_method.kernels import Kernels
-from ngp_method.samples import PackedSamples
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.kernels.scene import SceneGeometry
 
 WALKERS = [name for name in SETS if ("test_kernels_march", name) not in PROVEN_BY]
 

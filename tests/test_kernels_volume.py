@@ -21,8 +21,8 @@ from kernel_cases import (
 from torch import Tensor
 
 from ngp_method.kernels import Kernels
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.scene import SceneGeometry
 
 pytestmark = [pytest.mark.usefixtures("nan_memory"), pytest.mark.parametrize("kernel_set", SETS)]
 

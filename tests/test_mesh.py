@@ -13,8 +13,8 @@ import torch
 import trimesh
 from torch import Tensor
 
-from ngp_method.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh, to_original_frame
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.tools.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh, to_original_frame
 
 CENTER = torch.tensor([0.3, -0.2, 0.1])
 RADIUS = 0.6
@@ -129,7 +129,7 @@ def test_original_frame_undoes_the_parser() -> None:
 
 
 def test_files_hold_the_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ngp_method import runs
+    from ngp_method.tools import runs
 
     monkeypatch.setattr(runs, "load_run", lambda path: SimpleNamespace(model=Ball()))
     MeshCommand(tmp_path / "config.yml", tmp_path / "out", resolution=32).main()
@@ -164,7 +164,7 @@ def test_configs_that_are_none_get_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_command_fails_without_a_traceback(tmp_path: Path) -> None:
-    code = "from ngp_method.mesh import main; main()"
+    code = "from ngp_method.tools.mesh import main; main()"
     arguments = ["--load-config", str(tmp_path / "gone.yml"), "--output-dir", str(tmp_path / "out")]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image.lpips import _LPIPS
 
-from ngp_method import metrics
-from ngp_method.metrics import ImageMetrics
+from ngp_method.studio import metrics
+from ngp_method.studio.metrics import ImageMetrics
 
 
 def picture(seed: int, height: int = 70, width: int = 90) -> Tensor:

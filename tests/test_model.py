@@ -16,17 +16,17 @@ from nerfstudio.model_components import renderers
 from nerfstudio.scripts.train import _set_random_seed
 from torch import Tensor
 
-from ngp_method import model as model_module
 from ngp_method.kernels import load_kernels
+from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.method_configs import cpu_config
-from ngp_method.model import InstantHashModel
-from ngp_method.occupancy import UNSEEN, OccupancyGrid
-from ngp_method.optimizers import NgpAdam
-from ngp_method.pipeline import InstantHashPipeline
-from ngp_method.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
-from ngp_method.scene import SceneGeometry
-from ngp_method.trainer import InstantHashTrainer
-from ngp_method.visibility import MARGIN
+from ngp_method.studio import model as model_module
+from ngp_method.studio.model import InstantHashModel
+from ngp_method.studio.optimizers import NgpAdam
+from ngp_method.studio.pipeline import InstantHashPipeline
+from ngp_method.studio.trainer import InstantHashTrainer
+from ngp_method.volume.occupancy import UNSEEN, OccupancyGrid
+from ngp_method.volume.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
+from ngp_method.volume.visibility import MARGIN
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 

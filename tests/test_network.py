@@ -7,8 +7,8 @@ import torch
 from kernel_cases import kernels_of
 from torch import Tensor
 
-from ngp_method.encodings import EncodingSettings, build_encoding
-from ngp_method.network import RadianceNetwork
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
 
 SETTINGS = EncodingSettings(n_levels=2, log2_hashmap_size=9, base_resolution=4, finest_resolution=16)
 

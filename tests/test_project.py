@@ -138,7 +138,7 @@ def test_the_package_holds_the_demo_scene() -> None:
 
 
 def test_the_demos_last_words(tmp_path: Path) -> None:
-    from ngp_method.demo_report import report
+    from ngp_method.tools.report import report
 
     with pytest.raises(SystemExit, match="is missing or broken"):
         report(tmp_path)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from ngp_method.kernels import AdamSettings, AdamState
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.scene import SceneGeometry
 
 KERNELS = kernels_of("reference")
 pytestmark = pytest.mark.parametrize("kernel_set", ["reference"])

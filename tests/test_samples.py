@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 
 COUNTS = torch.tensor([2, 0, 3, 1, 0])
 

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 
 @pytest.mark.parametrize("power", range(8))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from nerfstudio.engine.schedulers import CosineDecaySchedulerConfig, ExponentialDecaySchedulerConfig, SchedulerConfig
 
-from ngp_method.schedulers import Anneal, AnnealConfig, StepDecay, StepDecayConfig
+from ngp_method.studio.schedulers import Anneal, AnnealConfig, StepDecay, StepDecayConfig
 
 
 def optimizer(lr: float = 0.01) -> torch.optim.Optimizer:

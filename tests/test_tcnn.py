@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ngp_method.kernels import Kernels, load_kernels, tcnn, tcnn_volume
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 
 pytestmark = pytest.mark.parametrize("kernel_set", ["tcnn"])
 

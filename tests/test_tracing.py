@@ -8,13 +8,13 @@ from kernel_cases import kernels_of, low_precision
 from support.gpu_steps import FixedSlots
 from torch import Tensor
 
-from ngp_method.encodings import EncodingSettings, build_encoding
-from ngp_method.losses import huber, leave_out
-from ngp_method.network import RadianceNetwork
-from ngp_method.occupancy import OccupancyGrid
-from ngp_method.rendering import intersect_box
-from ngp_method.scene import MAX_STEPS, SceneGeometry
-from ngp_method.tracing import MARGIN, SPARE, Traced, Tracer
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels.scene import MAX_STEPS, SceneGeometry
+from ngp_method.volume.losses import huber, leave_out
+from ngp_method.volume.occupancy import OccupancyGrid
+from ngp_method.volume.rendering import intersect_box
+from ngp_method.volume.tracing import MARGIN, SPARE, Traced, Tracer
 
 SETTINGS = EncodingSettings(n_levels=4, log2_hashmap_size=9, base_resolution=4, finest_resolution=32)
 GEOMETRY = SceneGeometry(step_scale=8.0)

@@ -16,9 +16,9 @@ import yaml
 from nerfstudio.engine.trainer import Trainer
 from nerfstudio.scripts.train import _set_random_seed
 
-from ngp_method import checkpoints
-from ngp_method.schedulers import Anneal, AnnealConfig
-from ngp_method.trainer import InstantHashTrainer
+from ngp_method.studio import checkpoints
+from ngp_method.studio.schedulers import Anneal, AnnealConfig
+from ngp_method.studio.trainer import InstantHashTrainer
 from trainer_stub import StubPipeline, stub_config
 
 pytestmark = pytest.mark.usefixtures("clean_writers")

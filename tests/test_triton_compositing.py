@@ -15,10 +15,10 @@ from kernel_cases import (
 from torch import Tensor
 
 from ngp_method.kernels.gathering import nothing_gathered
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.kernels.triton import compositing, marching, packing, packing_kernels, runs
 from ngp_method.kernels.triton import compositing_kernels as kernels
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
-from ngp_method.scene import SceneGeometry
 
 pytestmark = pytest.mark.usefixtures("nan_memory")
 

@@ -12,10 +12,10 @@ from kernel_cases import (
 )
 from torch import Tensor
 
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.kernels.triton import marching, marching_samples, occupancy, packing_kernels, runs
 from ngp_method.kernels.triton import marching_kernels as kernels
-from ngp_method.samples import PackedSamples
-from ngp_method.scene import SceneGeometry
 
 pytestmark = pytest.mark.usefixtures("nan_memory")
 

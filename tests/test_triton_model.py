@@ -10,7 +10,7 @@ import torch
 from test_model import bundle, rays, trainer_for
 from torch import Tensor
 
-from ngp_method.trainer import InstantHashTrainer
+from ngp_method.studio.trainer import InstantHashTrainer
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 

@@ -15,8 +15,8 @@ from nerfstudio.cameras.camera_paths import get_path_from_json
 from nerfstudio.cameras.cameras import Cameras
 from PIL import Image
 
-from ngp_method import runs
-from ngp_method.turntable import TurntableCommand, camera_path, orbit, over_white
+from ngp_method.tools import runs
+from ngp_method.tools.turntable import TurntableCommand, camera_path, orbit, over_white
 
 
 def ring(center: torch.Tensor, rotation: torch.Tensor, count: int = 24) -> torch.Tensor:

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ngp_method.kernels.cpu import pool
-from ngp_method.model import InstantHashModel, InstantHashModelConfig
-from ngp_method.viewer import CPU_FIRST_RESOLUTION, CPU_RESOLUTION, ViewerComfort, first_view
+from ngp_method.studio.model import InstantHashModel, InstantHashModelConfig
+from ngp_method.studio.viewer import CPU_FIRST_RESOLUTION, CPU_RESOLUTION, ViewerComfort, first_view
 
 Array = NDArray[np.float64]
 
@@ -234,8 +234,10 @@ def test_viewer_can_be_interrupted_at_any_line(model: InstantHashModel) -> None:
         found = render()
         for name, value in wanted.items():
             assert torch.equal(found[name], value), f"{name} differs after an interruption at line {number}"
-    # Within a chunk nothing is interrupted: a with statement can be cut off before it gives its lock back.
-    assert not [name for name in files if "kernels" in name or "concurrent" in name], files
+    # Within a chunk nothing is interrupted: a with statement can be cut off before it gives its lock back. The scene's geometry
+    # is arithmetic that holds no lock.
+    inside = [name for name in files if "kernels" in name or "concurrent" in name]
+    assert {name.rsplit("/", 1)[1] for name in inside} <= {"scene.py"}, files
 
 
 def test_no_task_runs_on_when_the_caller_is_stopped() -> None:

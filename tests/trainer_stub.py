@@ -17,8 +17,8 @@ from nerfstudio.configs.base_config import InstantiateConfig, LoggingConfig, Mac
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.optimizers import AdamOptimizerConfig
 
-from ngp_method.schedulers import AnnealConfig
-from ngp_method.trainer_config import InstantHashTrainerConfig
+from ngp_method.studio.schedulers import AnnealConfig
+from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 
 
 @dataclass

@@ -12,7 +12,7 @@ from torch import Tensor
 from ngp_method.kernels import Kernels
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.kernels.reference import ReferenceKernels
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 
 from .gpu_compare import Row, near, no_worse, tol
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ngp_method.kernels import AdamSettings, AdamState, Kernels
 from ngp_method.kernels.layout import HashGridLayout
-from ngp_method.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
+from ngp_method.kernels.scene import SceneGeometry
 
 from .gpu_check import REFERENCE, Cases
 from .gpu_compare import Row, equal, near, tol

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ngp_method.kernels import AdamSettings, AdamState, Kernels
 from ngp_method.kernels.layout import HashGridLayout
-from ngp_method.samples import PackedSamples
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.kernels.scene import SceneGeometry
 
 from . import gpu_work as work
 from .gpu_check import COLOUR, DENSITY, LAYOUTS

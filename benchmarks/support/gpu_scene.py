@@ -13,7 +13,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 from . import gpu_png
 
@@ -60,7 +60,7 @@ class Views:
         return self.rays(torch.full_like(row, view).reshape(-1), row.reshape(-1), column.reshape(-1), zoom)
 
     def lens(self) -> SimpleNamespace:
-        """As :mod:`ngp_method.visibility` takes cameras."""
+        """As :mod:`ngp_method.volume.visibility` takes cameras."""
         count, (height, width) = self.poses.shape[0], self.size
 
         def same(value: float) -> Tensor:

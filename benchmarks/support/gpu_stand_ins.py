@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class OccGridEstimator(nn.Module):
-    """The buffers that :class:`ngp_method.occupancy.OccupancyGrid` uses of nerfacc's class of this name."""
+    """The buffers that :class:`ngp_method.volume.occupancy.OccupancyGrid` uses of nerfacc's class of this name."""
 
     def __init__(self, roi_aabb: Tensor, resolution: int = 128, levels: int = 1) -> None:
         super().__init__()

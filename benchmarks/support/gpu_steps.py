@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from ngp_method.kernels import Kernels
-from ngp_method.samples import PackedSamples
-from ngp_method.tracing import Tracer
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.volume.tracing import Tracer
 
 from . import gpu_training
 from .gpu_training import Training

@@ -1,4 +1,4 @@
-"""Training and rendering without nerfstudio: the steps of :class:`ngp_method.model.InstantHashModel` in a loop of their own."""
+"""Training and rendering without nerfstudio: the steps of :class:`ngp_method.studio.model.InstantHashModel` in its own loop."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ngp_method.adam import NgpAdam
-from ngp_method.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.adam import NgpAdam
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
+from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
-from ngp_method.losses import blend, huber, leave_out, target_over
-from ngp_method.network import RadianceNetwork
-from ngp_method.occupancy import OccupancyGrid
-from ngp_method.ray_budget import RayBudget
-from ngp_method.rendering import intersect_box, render_rays
-from ngp_method.shading import Shading
-from ngp_method.tracing import Traced, Tracer
-from ngp_method.visibility import seen_cells
+from ngp_method.volume.losses import blend, huber, leave_out, target_over
+from ngp_method.volume.occupancy import OccupancyGrid
+from ngp_method.volume.ray_budget import RayBudget
+from ngp_method.volume.rendering import intersect_box, render_rays
+from ngp_method.volume.tracing import Traced, Tracer
+from ngp_method.volume.visibility import seen_cells
 
 from . import gpu_scene
 from .gpu_scene import Views

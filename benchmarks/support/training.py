@@ -140,7 +140,7 @@ class Clock:
 @torch.no_grad()
 def evaluate(pipeline: Any) -> dict[str, float]:
     """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
-    from ngp_method.metrics import psnr, ssim
+    from ngp_method.studio.metrics import psnr, ssim
 
     model = pipeline.model
     model.eval()

@@ -35,7 +35,7 @@ from ngp_method.data.geometry import (
 from ngp_method.data.messages import fail, say_once
 from ngp_method.data.transforms import power_of_two
 from ngp_method.data.views import to_cameras
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 
 @dataclass

@@ -20,7 +20,7 @@ from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.data.messages import DataError, fail
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 __all__ = ["DataError", "check_box", "check_cameras", "check_data", "fail", "sees_box"]
 

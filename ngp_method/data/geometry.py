@@ -39,7 +39,7 @@ from torch import Tensor
 from ngp_method.data.capture import NgpFrame
 from ngp_method.data.messages import fail
 from ngp_method.data.views import unreadable
-from ngp_method.scene import MAX_AABB_SCALE, SceneGeometry
+from ngp_method.kernels.scene import MAX_AABB_SCALE, SceneGeometry
 
 BLENDER_EDGE = 3.0
 """Edge of NeRF's synthetic scenes, as nerfstudio's Blender parser has it."""

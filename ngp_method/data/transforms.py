@@ -19,7 +19,7 @@ from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 from ngp_method.data.capture import NgpFrame
 from ngp_method.data.messages import fail, say_once
 from ngp_method.data.views import View, check_focal, check_pose, image_size
-from ngp_method.scene import MAX_AABB_SCALE
+from ngp_method.kernels.scene import MAX_AABB_SCALE
 
 Json = Mapping[str, Any]
 

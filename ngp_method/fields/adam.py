@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from .kernels import AdamSettings, AdamState, Kernels, load_kernels
+from ..kernels import AdamSettings, AdamState, Kernels, load_kernels
 
 
 class NgpAdam(torch.optim.Optimizer):

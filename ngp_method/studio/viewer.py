@@ -34,7 +34,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .scene import SceneGeometry
+from ..kernels.scene import SceneGeometry
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer

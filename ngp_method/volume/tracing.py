@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from .kernels import Composited
-from .network import RadianceNetwork
+from ..fields.network import RadianceNetwork
+from ..kernels import Composited
+from ..kernels.samples import PackedSamples
+from ..kernels.scene import MAX_STEPS
 from .occupancy import OccupancyGrid
 from .rendering import T_MIN
-from .samples import PackedSamples
-from .scene import MAX_STEPS
 
 MARGIN = 1.125
 """Slots for an expected marched sample: a batch of some thousand rays differs from the next by a few in a hundred."""

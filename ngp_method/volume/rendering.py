@@ -12,10 +12,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .kernels import Gathered, Kernels
-from .kernels.gathering import nothing_gathered
+from ..kernels import Gathered, Kernels
+from ..kernels.gathering import nothing_gathered
+from ..kernels.samples import PackedSamples
 from .occupancy import OccupancyGrid
-from .samples import PackedSamples
 
 T_MIN = 1e-4
 """Transmittance from which what lies behind no longer shows (instant-ngp testbed_nerf.cu)."""
@@ -47,7 +47,7 @@ class Shader(Protocol):
 
 @dataclass
 class Rendered:
-    """What rays have gathered (see :class:`~.kernels.Gathered`), and the weighted sum of unit normals if asked for."""
+    """What rays have gathered (see :class:`~..kernels.Gathered`), and the weighted sum of unit normals if asked for."""
 
     gathered: Gathered
     normals: Tensor | None

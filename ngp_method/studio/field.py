@@ -8,16 +8,16 @@ from nerfstudio.field_components.field_heads import FieldHeadNames
 from nerfstudio.fields.base_field import Field
 from torch import Tensor
 
-from .network import RadianceNetwork
-from .scene import SceneGeometry
-from .shading import Shading
+from ..fields.network import RadianceNetwork
+from ..fields.shading import Shading
+from ..kernels.scene import SceneGeometry
 
 CHUNK = 1 << 18
 """Points evaluated at a time where a caller asks for any number: bounds the memory."""
 
 
 class InstantHashField(Field, Shading):
-    """A :class:`~.network.RadianceNetwork` placed in the world by a :class:`~.scene.SceneGeometry`."""
+    """A :class:`~..fields.network.RadianceNetwork` placed in the world by a :class:`~..kernels.scene.SceneGeometry`."""
 
     def __init__(self, network: RadianceNetwork, geometry: SceneGeometry) -> None:
         super().__init__()

@@ -9,10 +9,10 @@ from nerfstudio.data.datamanagers.base_datamanager import DataManagerConfig
 from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
-from .data.manager import InstantHashDataManager, InstantHashDataManagerConfig
+from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
+from ..volume.ray_budget import RayBudget
 from .model import InstantHashModel
 from .model_config import InstantHashModelConfig
-from .ray_budget import RayBudget
 
 
 @dataclass

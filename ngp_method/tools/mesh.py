@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 from torch import Tensor
 
-from ngp_method.scene import SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 
 CHUNK = 1 << 17
 """Positions in one call of the field: its buffers then take tens of megabytes."""
@@ -243,7 +243,7 @@ class MeshCommand:
 
     def main(self) -> None:
         """Loads, extracts, writes, and says where."""
-        from ngp_method.runs import load_run
+        from ngp_method.tools.runs import load_run
 
         self.check()
         pipeline = load_run(self.load_config)

@@ -19,10 +19,10 @@ from nerfstudio.engine.trainer import Trainer
 from nerfstudio.utils import comms, writer
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ngp_method import checkpoints
-from ngp_method.interrupts import StopSignals
-from ngp_method.schedulers import FactorLR
-from ngp_method.trainer_config import InstantHashTrainerConfig
+from ngp_method.studio import checkpoints
+from ngp_method.studio.interrupts import StopSignals
+from ngp_method.studio.schedulers import FactorLR
+from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 
 __all__ = ["InstantHashTrainer", "InstantHashTrainerConfig"]
 

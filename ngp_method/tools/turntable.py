@@ -112,7 +112,7 @@ class TurntableCommand:
         """Loads, renders, writes, and says where."""
         from nerfstudio.cameras.camera_paths import get_path_from_json
 
-        from ngp_method.runs import load_run
+        from ngp_method.tools.runs import load_run
 
         if self.frames < 2 or self.size < 16 or self.fps < 1:
             raise SystemExit("A turntable needs --frames of 2, --size of 16 and --fps of 1 at least.")

@@ -1,6 +1,6 @@
 """The last words of ``make demo``: what the held-out views say, and where to look.
 
-``python -m ngp_method.demo_report RUN_FOLDER``
+``python -m ngp_method.tools.report RUN_FOLDER``
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def report(run: Path) -> str:
 def main() -> None:
     """Prints the report of the run named on the command line."""
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m ngp_method.demo_report RUN_FOLDER")
+        raise SystemExit("usage: python -m ngp_method.tools.report RUN_FOLDER")
     print(report(Path(sys.argv[1])))
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..kernels.samples import PackedSamples
+from ..kernels.scene import SceneGeometry
 from .network import RadianceNetwork
-from .samples import PackedSamples
-from .scene import SceneGeometry
 
 
 class Shading:
-    """A network placed in the world; :class:`~.field.InstantHashField` is one that nerfstudio knows as a field, too."""
+    """A network placed in the world; :class:`~..studio.field.InstantHashField` is one that nerfstudio knows as a field, too."""
 
     def __init__(self, network: RadianceNetwork, geometry: SceneGeometry) -> None:
         self.network, self.geometry = network, geometry

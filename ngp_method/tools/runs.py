@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ngp_method import checkpoints
+from ngp_method.studio import checkpoints
 
 
 def load_run(config_file: Path) -> Any:

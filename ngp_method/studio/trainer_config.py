@@ -13,11 +13,11 @@ from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
-from ngp_method import checkpoints
+from ngp_method.studio import checkpoints
 
 
 def _trainer() -> type:
-    from ngp_method.trainer import InstantHashTrainer  # which needs this module
+    from ngp_method.studio.trainer import InstantHashTrainer  # which needs this module
 
     return InstantHashTrainer
 

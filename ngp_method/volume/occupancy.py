@@ -20,9 +20,9 @@ import torch
 from nerfacc.estimators.occ_grid import OccGridEstimator
 from torch import Tensor
 
-from .kernels import Kernels
-from .samples import PackedSamples
-from .scene import GRID_RESOLUTION, MIN_STEP, SceneGeometry
+from ..kernels import Kernels
+from ..kernels.samples import PackedSamples
+from ..kernels.scene import GRID_RESOLUTION, MIN_STEP, SceneGeometry
 
 DECAY = 0.95
 """Per DECAY_STEPS training steps (instant-ngp testbed.h, nerf.training.density_grid_decay)."""
@@ -91,7 +91,7 @@ class OccupancyGrid(OccGridEstimator):
         max_samples: int | None = None,
         capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:
-        """Samples in occupied cells; see :meth:`.kernels.interface.Kernels.march`."""
+        """Samples in occupied cells; see :meth:`..kernels.interface.Kernels.march`."""
         return self.kernels.march(rays_o, rays_d, t_min, t_max, self.binaries, self.geometry, jitter, max_samples, capacity)
 
     def sampling(self, *args: object, **kwargs: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -100,7 +100,7 @@ class OccupancyGrid(OccGridEstimator):
 
     def occupied_at(self, positions: Tensor) -> Tensor:
         """World positions [N, 3] -> whether their (finest containing) cell is occupied, [N] bool."""
-        from .kernels.reference import look_up
+        from ..kernels.reference import look_up
 
         step = torch.full(positions.shape[:1], self.geometry.min_step, device=positions.device)
         return look_up(positions, step, self.binaries, self.geometry)

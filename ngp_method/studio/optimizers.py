@@ -1,4 +1,4 @@
-"""nerfstudio's config of :class:`~.adam.NgpAdam`."""
+"""nerfstudio's config of :class:`~..fields.adam.NgpAdam`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nerfstudio.engine.optimizers import OptimizerConfig
 
-from .adam import NgpAdam
+from ..fields.adam import NgpAdam
 
 __all__ = ["NgpAdam", "NgpAdamConfig"]
 

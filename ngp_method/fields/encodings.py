@@ -1,7 +1,7 @@
 """Position encodings: values of one interface, so that one can be put in another's place (the paper's first figure).
 
 An encoding owns its parameters as flat float32 vectors, if it has any, and turns positions in [0, 1]^3 into features
-(see :mod:`.kernels.interface`). ``build_encoding`` is the table from names to values.
+(see :mod:`..kernels.interface`). ``build_encoding`` is the table from names to values.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .kernels import Kernels
-from .kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
+from ..kernels import Kernels
+from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
 
 
 @dataclass(frozen=True)

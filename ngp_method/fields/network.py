@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..kernels import Kernels
+from ..kernels.layout import MLPLayout
+from ..kernels.samples import PackedSamples
+from ..kernels.spherical import SH_DIM
 from .encodings import Encoding
-from .kernels import Kernels
-from .kernels.layout import MLPLayout
-from .kernels.spherical import SH_DIM
-from .samples import PackedSamples
 
 GEOMETRY_DIM = 16
 """Outputs of the density MLP; the first is the logarithm of the density, all of them go on to the colour MLP."""
@@ -109,7 +109,7 @@ class RadianceNetwork(nn.Module):
     def begin_average(self, decay: float) -> None:
         """Before an optimiser's step: leaves with each parameter the average that the step is to bring up to date.
 
-        An optimiser that can (:class:`~.optimizers.NgpAdam`) does so in the same pass over the table; for any other,
+        An optimiser that can (:class:`~.adam.NgpAdam`) does so in the same pass over the table; for any other,
         :meth:`finish_average` does it afterwards. Debiased as it goes: the weight of the newest is (1 - d) / (1 - d^n).
         """
         if self._averages is None:  # waits for the device, so only once

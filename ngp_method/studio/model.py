@@ -15,20 +15,20 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
 
-from .data.messages import fail
-from .encodings import EncodingSettings, build_encoding
+from ..data.messages import fail
+from ..fields.encodings import EncodingSettings, build_encoding
+from ..fields.network import RadianceNetwork
+from ..kernels import choose_kernels
+from ..kernels.scene import SceneGeometry
+from ..volume.losses import LOSSES, blend, leave_out, target_over
+from ..volume.occupancy import OccupancyGrid
+from ..volume.rendering import intersect_box, render_rays
+from ..volume.tracing import Tracer
+from ..volume.visibility import seen_cells, step_scale_for
 from .field import InstantHashField
-from .kernels import choose_kernels
-from .losses import LOSSES, blend, leave_out, target_over
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
-from .network import RadianceNetwork
-from .occupancy import OccupancyGrid
-from .rendering import intersect_box, render_rays
-from .scene import SceneGeometry
-from .tracing import Tracer
 from .viewer import ViewerComfort
-from .visibility import seen_cells, step_scale_for
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 

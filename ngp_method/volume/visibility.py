@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .scene import GRID_RESOLUTION, SceneGeometry
+from ..kernels.scene import GRID_RESOLUTION, SceneGeometry
 
 MARGIN = 0.02
 """A point this far outside the picture (in picture sizes) counts as seen: the border's pixels see past its middle."""
