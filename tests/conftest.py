@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-pytest_plugins = ["kernel_guard", "triton_interpreter"]
+pytest_plugins = ["support.kernel_guard", "support.triton_interpreter"]
 
 
 def data_root() -> Path:
