@@ -13,9 +13,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ngp_method.demo import shapes, textures
-from ngp_method.demo.shapes import Mesh, rotation
-from ngp_method.demo.textures import Bitmap, Colour
+from demo_scene import shapes, textures
+from demo_scene.shapes import Mesh, rotation
+from demo_scene.textures import Bitmap, Colour
 
 TABLE = -0.66
 """Height of the table top, before the scene is raised by ``LIFT``."""

@@ -1,4 +1,4 @@
-"""Path tracing of the demo scene with Mitsuba 3 (extra ``demo``; not needed to use the shipped pictures)."""
+"""Path tracing of the demo scene with Mitsuba 3 (extra ``dev``; not needed to use the shipped pictures)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ngp_method.demo.cameras import CAMERA_ANGLE_X, pixel_directions
-from ngp_method.demo.shapes import Mesh
-from ngp_method.demo.still_life import Material, Part
+from demo_scene.cameras import CAMERA_ANGLE_X, pixel_directions
+from demo_scene.shapes import Mesh
+from demo_scene.still_life import Material, Part
 
 Array = NDArray[np.float64]
 Image = NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Make the demo scene: ``python -m ngp_method.demo.make_scene --out DIR``.
+"""Make the demo scene: ``python scripts/demo_scene/make_scene.py --out DIR``, from a checkout.
 
 Path-traces the still life and writes it in Blender layout, with the depth of the test views and the surface it was made
 from. The shipped folder was made with the defaults and ``--variant llvm_ad_rgb`` on LLVM 19, which differs from
@@ -19,9 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from ngp_method.demo.cameras import CAMERA_ANGLE_X, orbit_poses, spread_poses
-from ngp_method.demo.render import build_scene, load_mitsuba, render_view, trace_depth
-from ngp_method.demo.still_life import still_life, surface
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from demo_scene.cameras import CAMERA_ANGLE_X, orbit_poses, spread_poses
+from demo_scene.render import build_scene, load_mitsuba, render_view, trace_depth
+from demo_scene.still_life import still_life, surface
 
 DEPTH_UNIT = 1e-4
 """Scene units per step of the depth pictures."""
@@ -31,8 +33,8 @@ FIRST_VALIDATION = 1000
 
 README = """# Demo scene
 
-An armillary sphere on an inlaid table, path-traced by `python -m ngp_method.demo.make_scene` with {samples} samples a
-pixel (Mitsuba {version}, {variant}). Licence: the project's own.
+An armillary sphere on an inlaid table, path-traced by `python scripts/demo_scene/make_scene.py` with {samples}
+samples a pixel (Mitsuba {version}, {variant}). Licence: the project's own.
 
 - `transforms_{{train,val,test}}.json`, pictures {size}x{size}: Blender layout. RGBA, sRGB, alpha = coverage, straight
   (not premultiplied). `transform_matrix` is camera-to-world, OpenGL axes (right, up, backwards), z up, scene units;
@@ -141,7 +143,7 @@ def _positive(text: str) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit code."""
     defaults = Settings()
-    parser = argparse.ArgumentParser("python -m ngp_method.demo.make_scene", description="Path-trace the demo scene.")
+    parser = argparse.ArgumentParser("python scripts/demo_scene/make_scene.py", description="Path-trace the demo scene.")
     parser.add_argument("--out", type=Path, required=True, help="folder to write")
     parser.add_argument("--size", type=_positive, default=defaults.size, help="pixels a side (%(default)s)")
     parser.add_argument("--spp", type=_positive, default=defaults.spp, help="samples a pixel (%(default)s)")
