@@ -37,8 +37,8 @@ from PIL import Image
 from torch import Tensor
 
 from ngp_method.data.capture import NgpFrame
-from ngp_method.data.messages import fail
 from ngp_method.data.views import unreadable
+from ngp_method.errors import fail
 from ngp_method.kernels.scene import MAX_AABB_SCALE, SceneGeometry
 
 BLENDER_EDGE = 3.0

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, Optional
 import numpy as np
 import torch
 
+from ngp_method.errors import UserError, fail
+
 if TYPE_CHECKING:
     from nerfstudio.engine.trainer import Trainer
 
@@ -34,18 +36,18 @@ def find(load_dir: Optional[Path], load_step: Optional[int], load_checkpoint: Op
     """The checkpoint that ``--load-dir`` (with ``--load-step``) or ``--load-checkpoint`` names; None without them.
 
     Raises:
-        SystemExit: with one sentence, where it is not there.
+        UserError: with one sentence, where it is not there.
     """
     if load_dir is None:
         if load_checkpoint is not None and not load_checkpoint.is_file():
-            raise SystemExit(f"--load-checkpoint {load_checkpoint}: no such file; give the path of a step-*.ckpt.")
+            fail(f"--load-checkpoint {load_checkpoint}: no such file; give the path of a step-*.ckpt.")
         return load_checkpoint
     steps = steps_in(load_dir)
     if not steps:
-        raise SystemExit(f"--load-dir {load_dir}: no step-*.ckpt in it; give the nerfstudio_models folder of a run.")
+        fail(f"--load-dir {load_dir}: no step-*.ckpt in it; give the nerfstudio_models folder of a run.")
     if load_step is not None and load_step not in steps:
         have = ", ".join(map(str, steps))
-        raise SystemExit(f"--load-step {load_step}: {load_dir} holds step {have} only; give one of these.")
+        fail(f"--load-step {load_step}: {load_dir} holds step {have} only; give one of these.")
     return load_dir / f"step-{steps[-1] if load_step is None else load_step:09d}.ckpt"
 
 
@@ -53,16 +55,16 @@ def read(path: Path) -> dict[str, Any]:
     """The state in ``path``, on the CPU.
 
     Raises:
-        SystemExit: with one sentence, where the file cannot be read as a checkpoint.
+        UserError: with one sentence, where the file cannot be read as a checkpoint.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
         missing = {"step", "pipeline", "optimizers"} - set(state)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, TypeError) as error:
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
-        raise SystemExit(f"{path} cannot be read as a checkpoint ({reason}); give another with --load-step.") from None
+        raise UserError(f"{path} cannot be read as a checkpoint ({reason}); give another with --load-step.") from None
     if missing:
-        raise SystemExit(f"{path} is no checkpoint of a nerfstudio run: it has no {', '.join(sorted(missing))}.")
+        fail(f"{path} is no checkpoint of a nerfstudio run: it has no {', '.join(sorted(missing))}.")
     return dict(state)
 
 
@@ -72,7 +74,7 @@ def write(state: dict[str, Any], folder: Path, step: int, keep_others: bool) -> 
     The half-written file lies *beside* ``folder``: nerfstudio takes every name in the folder for a checkpoint's.
 
     Raises:
-        SystemExit: with one sentence, where the disk does not take it; older checkpoints are then still there.
+        UserError: with one sentence, where the disk does not take it; older checkpoints are then still there.
     """
     path = folder / f"step-{step:09d}.ckpt"
     half = folder.parent / f".{path.name}.{os.getpid()}.half"
@@ -84,7 +86,7 @@ def write(state: dict[str, Any], folder: Path, step: int, keep_others: bool) -> 
             os.fsync(file.fileno())
         os.replace(half, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as a RuntimeError of its zip writer
-        raise SystemExit(f"The checkpoint {path} cannot be written ({error}); older ones are untouched.") from None
+        raise UserError(f"The checkpoint {path} cannot be written ({error}); older ones are untouched.") from None
     finally:
         half.unlink(missing_ok=True)
     if not keep_others:
@@ -111,7 +113,7 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers
     """Gives ``state``, read from ``path``, to the pipeline, the optimizers, the schedulers and the gradient scaler.
 
     Raises:
-        SystemExit: with one sentence, where it belongs to a model or optimizers of other settings.
+        UserError: with one sentence, where it belongs to a model or optimizers of other settings.
     """
     try:
         trainer.pipeline.load_pipeline(state["pipeline"], state["step"])
@@ -120,7 +122,7 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers
             trainer.optimizers.load_schedulers(state["schedulers"])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
-        raise SystemExit(
+        raise UserError(
             f"{path} does not fit this run's settings ({reason}): give those it was trained with, which stand in "
             f"{path.parent.parent / 'config.yml'}."
         ) from None

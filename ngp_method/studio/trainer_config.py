@@ -13,6 +13,7 @@ from nerfstudio.configs.base_config import MachineConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
+from ngp_method.errors import fail
 from ngp_method.studio import checkpoints
 
 
@@ -41,21 +42,21 @@ class InstantHashTrainerConfig(TrainerConfig):
     """Stop after this many seconds of training (evaluation, saving and the viewer's rendering are not counted)."""
 
     def check_machine(self) -> None:
-        """Raises SystemExit with one sentence where the machine asked for cannot be had."""
+        """Raises UserError with one sentence where the machine asked for cannot be had."""
         device, devices = self.machine.device_type, self.machine.num_devices
         if devices < 1:
-            raise SystemExit(f"--machine.num-devices {devices}: at least one device is needed.")
+            fail(f"--machine.num-devices {devices}: at least one device is needed.")
         if device == "cuda" and not torch.cuda.is_available():
-            raise SystemExit("--machine.device-type cuda: torch sees no CUDA device; leave the flag out or say cpu.")
+            fail("--machine.device-type cuda: torch sees no CUDA device; leave the flag out or say cpu.")
         if device != "cuda" and devices * self.machine.num_machines > 1:
-            raise SystemExit(
+            fail(
                 f"--machine.num-devices {devices}: training on several devices needs CUDA, and one {device} process "
                 "already uses every core; leave the flag out."
             )
         if self.max_train_seconds is not None and self.max_train_seconds <= 0:
-            raise SystemExit(f"--max-train-seconds {self.max_train_seconds}: give a number of seconds above 0.")
+            fail(f"--max-train-seconds {self.max_train_seconds}: give a number of seconds above 0.")
         if self.max_num_iterations < 1:
-            raise SystemExit(f"--max-num-iterations {self.max_num_iterations}: give at least 1.")
+            fail(f"--max-num-iterations {self.max_num_iterations}: give at least 1.")
 
     def make_paths_absolute(self) -> None:
         """Lets the config of a run be used from any folder, and hands ``--data`` to the data parser."""
@@ -75,7 +76,7 @@ class InstantHashTrainerConfig(TrainerConfig):
                 setattr(owner, name, _absolute(path))
 
     def check_data(self) -> None:
-        """Raises SystemExit with one sentence where the data cannot be trained on."""
+        """Raises UserError with one sentence where the data cannot be trained on."""
         parser = getattr(self.pipeline.datamanager, "dataparser", None)
         if parser is not None:
             # The checks read images and transforms; eval and export, which load this class, need none of that.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes
 from torch import Tensor
 
+from ngp_method.errors import UserError, fail
 from ngp_method.kernels.scene import SceneGeometry
 
 CHUNK = 1 << 17
@@ -231,15 +232,15 @@ class MeshCommand:
     """Write the mesh in the frame of the data set's cameras, not in that of the model."""
 
     def check(self) -> None:
-        """Raises SystemExit with one sentence where a value makes no sense."""
+        """Raises UserError with one sentence where a value makes no sense."""
         if not 8 <= self.resolution <= MAX_RESOLUTION:
-            raise SystemExit(f"--resolution {self.resolution}: give a number from 8 to {MAX_RESOLUTION}.")
+            fail(f"--resolution {self.resolution}: give a number from 8 to {MAX_RESOLUTION}.")
         if not (math.isfinite(self.threshold) and self.threshold > 0):
-            raise SystemExit(f"--threshold {self.threshold}: give a density above 0.")
+            fail(f"--threshold {self.threshold}: give a density above 0.")
         if self.aabb is not None and not all(low < high for low, high in zip(self.aabb[:3], self.aabb[3:], strict=True)):
-            raise SystemExit(f"--aabb {' '.join(map(str, self.aabb))}: the second corner must lie beyond the first.")
+            fail(f"--aabb {' '.join(map(str, self.aabb))}: the second corner must lie beyond the first.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
-            raise SystemExit(f"--output-dir {self.output_dir}: there is a file of that name.")
+            fail(f"--output-dir {self.output_dir}: there is a file of that name.")
 
     def main(self) -> None:
         """Loads, extracts, writes, and says where."""
@@ -249,14 +250,14 @@ class MeshCommand:
         pipeline = load_run(self.load_config)
         model = pipeline.model
         if not all(hasattr(model, name) for name in ("geometry", "occupancy_at")):
-            raise SystemExit(f"--load-config {self.load_config}: a run of {type(model).__name__}, not of instant-hash.")
+            fail(f"--load-config {self.load_config}: a run of {type(model).__name__}, not of instant-hash.")
         settings = MeshSettings(self.resolution, self.threshold, self.aabb, self.min_part)
         with get_progress("Sampling the field") as progress:
             task = progress.add_task("", total=1.0)
             try:
                 mesh = extract_mesh(model, settings, lambda share: progress.advance(task, share))
             except EmptyMeshError as error:
-                raise SystemExit(str(error)) from None
+                raise UserError(str(error)) from None
         if self.save_world_frame:
             outputs = pipeline.datamanager.train_dataparser_outputs
             to_original_frame(mesh, outputs.dataparser_transform, outputs.dataparser_scale)

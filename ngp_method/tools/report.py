@@ -9,17 +9,19 @@ import json
 import sys
 from pathlib import Path
 
+from ngp_method.errors import UserError, fail
+
 
 def report(run: Path) -> str:
     """The demo's closing lines for the folder of a run that was evaluated and rendered.
 
     Raises:
-        SystemExit: with one sentence, where it was not.
+        UserError: with one sentence, where it was not.
     """
     try:
         results = json.loads((run / "eval.json").read_text(encoding="utf8"))["results"]
     except (OSError, ValueError, KeyError):
-        raise SystemExit(f"{run / 'eval.json'} is missing or broken: run ns-eval on the run first.") from None
+        raise UserError(f"{run / 'eval.json'} is missing or broken: run ns-eval on the run first.") from None
     names = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.4f}", "lpips": "LPIPS {:.4f}"}
     figures = ", ".join(text.format(results[name]) for name, text in names.items() if name in results)
     lines = [
@@ -41,7 +43,7 @@ def report(run: Path) -> str:
 def main() -> None:
     """Prints the report of the run named on the command line."""
     if len(sys.argv) != 2:
-        raise SystemExit("usage: python -m ngp_method.tools.report RUN_FOLDER")
+        fail("usage: python -m ngp_method.tools.report RUN_FOLDER")
     print(report(Path(sys.argv[1])))
 
 

@@ -16,25 +16,27 @@ from typing import Any
 
 import yaml
 
+from ngp_method.errors import UserError, fail
+
 
 def read(path: Path) -> dict[str, Any]:
     """The settings of a file: dotted path -> number, text, truth value or list of them.
 
     Raises:
-        SystemExit: one sentence that names the file and the mend.
+        UserError: one sentence that names the file and the mend.
     """
     try:
         found = yaml.safe_load(path.read_text())
     except OSError:
-        raise SystemExit(f"{path}: no such file; the project's own are in configs/.") from None
+        raise UserError(f"{path}: no such file; the project's own are in configs/.") from None
     except yaml.YAMLError as error:
         line = getattr(getattr(error, "problem_mark", None), "line", -1) + 1
-        raise SystemExit(f"{path}: not YAML (line {line}); write one 'path.to.setting: value' a line.") from None
+        raise UserError(f"{path}: not YAML (line {line}); write one 'path.to.setting: value' a line.") from None
     if not isinstance(found, dict) or not found:
-        raise SystemExit(f"{path}: holds no settings; write one 'path.to.setting: value' a line.")
+        fail(f"{path}: holds no settings; write one 'path.to.setting: value' a line.")
     for name, value in found.items():
         if not isinstance(name, str) or isinstance(value, dict) or value is None:
-            raise SystemExit(f"{path}: '{name}' is not a dotted path with one value, as in 'pipeline.model.n_levels: 8'.")
+            fail(f"{path}: '{name}' is not a dotted path with one value, as in 'pipeline.model.n_levels: 8'.")
     return found
 
 
@@ -42,7 +44,7 @@ def apply(config: Any, settings: dict[str, Any], source: Path | str = "settings"
     """A copy of a trainer config with the settings in place.
 
     Raises:
-        SystemExit: a path that names nothing, or a value of another type than the one it replaces.
+        UserError: a path that names nothing, or a value of another type than the one it replaces.
     """
     config = copy.deepcopy(config)
     for path, value in settings.items():
@@ -51,13 +53,13 @@ def apply(config: Any, settings: dict[str, Any], source: Path | str = "settings"
         for parent in parents:
             owner = owner.get(parent) if isinstance(owner, dict) else getattr(owner, parent, None)
         if owner is None or isinstance(owner, dict) or not hasattr(owner, name):
-            raise SystemExit(f"{source}: there is no setting '{path}'; `ns-train instant-hash --help` lists them.")
+            fail(f"{source}: there is no setting '{path}'; `ns-train instant-hash --help` lists them.")
         current = getattr(owner, name)
         if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if current is not None and type(current) is not type(value):
             kind = type(current).__name__
-            raise SystemExit(f"{source}: '{path}' takes a value of type {kind}, not {value!r}.")
+            fail(f"{source}: '{path}' takes a value of type {kind}, not {value!r}.")
         setattr(owner, name, value)
     return config
 

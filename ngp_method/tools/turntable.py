@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ngp_method.errors import fail
+
 
 def orbit(camera_to_worlds: Tensor, frames: int) -> Tensor:
     """Poses [frames, 4, 4] float64 that go once round what the cameras [N, 3, 4] look at, as high and far as they do.
@@ -115,9 +117,9 @@ class TurntableCommand:
         from ngp_method.tools.runs import load_run
 
         if self.frames < 2 or self.size < 16 or self.fps < 1:
-            raise SystemExit("A turntable needs --frames of 2, --size of 16 and --fps of 1 at least.")
+            fail("A turntable needs --frames of 2, --size of 16 and --fps of 1 at least.")
         if self.output_dir.exists() and not self.output_dir.is_dir():
-            raise SystemExit(f"--output-dir {self.output_dir}: there is a file of that name.")
+            fail(f"--output-dir {self.output_dir}: there is a file of that name.")
         pipeline = load_run(self.load_config)
         model = pipeline.model
         trained = pipeline.datamanager.train_dataset.cameras

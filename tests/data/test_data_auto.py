@@ -20,7 +20,8 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig, auto_data
-from ngp_method.data.messages import DataError, forget_said
+from ngp_method.data.messages import forget_said
+from ngp_method.errors import UserError
 from support import scenes
 
 
@@ -295,7 +296,7 @@ def test_splits(tmp_path: Path) -> None:
     assert [p.stem for p in parse(tmp_path, "val", eval_interval=10).image_filenames] == ["0000", "0010"]
     assert len(parse(tmp_path, "train", eval_mode="all").image_filenames) == 17
     assert len(parse(tmp_path, "val", eval_mode="fraction").image_filenames) == 1
-    with pytest.raises(DataError, match="neither train nor eval"):
+    with pytest.raises(UserError, match="neither train nor eval"):
         parse(tmp_path, eval_mode="filename")
     poses = {s: parse(tmp_path, s).metadata["geometry"] for s in ("train", "val")}
     assert poses["train"] == poses["val"]
@@ -307,7 +308,7 @@ def test_downscaling_keeps_cameras_and_pictures_together(tmp_path: Path) -> None
     assert (int(half.width[0]), int(half.height[0])) == (25, 20)
     assert float(half.fx[0]) == pytest.approx(float(full.fx[0]) * 25 / 50)
     assert float(half.cy[0]) == pytest.approx(float(full.cy[0]) * 20 / 41)  # 41 does not divide evenly
-    with pytest.raises(DataError, match="downscale-factor"):
+    with pytest.raises(UserError, match="downscale-factor"):
         parse(tmp_path, downscale_factor=0)
 
 
@@ -329,7 +330,7 @@ def test_overrides(tmp_path: Path) -> None:
     outputs = parse(tmp_path / "s", scale=0.5, aabb_scale=4)
     assert outputs.metadata["geometry"].unit_size == pytest.approx(2.0 * outputs.dataparser_scale)
     for bad in (3, 256, 0):
-        with pytest.raises(DataError, match="power of two"):
+        with pytest.raises(UserError, match="power of two"):
             parse(tmp_path / "n", aabb_scale=bad)
 
 

@@ -19,13 +19,13 @@ from PIL import Image
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.checks import check_data, sees_box
 from ngp_method.data.manager import InstantHashDataManagerConfig
-from ngp_method.data.messages import DataError
+from ngp_method.errors import UserError
 from support import scenes
 
 
 def sentence_for(folder: Path, **options: Any) -> str:
     """What the check says, which must be one line, in a SystemExit whose code is that line."""
-    with pytest.raises(DataError) as caught:
+    with pytest.raises(UserError) as caught:
         check_data(AutoDataParserConfig(data=folder, **options))
     assert isinstance(caught.value, SystemExit)
     said = str(caught.value.code)
@@ -165,7 +165,7 @@ def test_unreadable_image(scene: Path) -> None:
 def test_image_cut_short_is_found_when_it_is_loaded(scene: Path) -> None:
     path = scene / "images" / "0003.png"
     path.write_bytes(path.read_bytes()[:-600])
-    with pytest.raises(DataError, match=r"0003\.png cannot be read as an image"):
+    with pytest.raises(UserError, match=r"0003\.png cannot be read as an image"):
         InstantHashDataManagerConfig(data=scene).setup(device="cpu", test_mode="val")
 
 
@@ -265,23 +265,23 @@ def test_colmap_models_that_are_broken(tmp_path: Path) -> None:
 
 
 def test_named_parsers_speak_in_sentences_too(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="does not exist"):
+    with pytest.raises(UserError, match="does not exist"):
         check_data(BlenderDataParserConfig(data=tmp_path / "nowhere"))
-    with pytest.raises(DataError, match=r"cannot be read by BlenderDataParser \(FileNotFoundError"):
+    with pytest.raises(UserError, match=r"cannot be read by BlenderDataParser \(FileNotFoundError"):
         check_data(BlenderDataParserConfig(data=tmp_path))
     scenes.write_nerfstudio(tmp_path, count=5)
     config = NerfstudioDataParserConfig(data=tmp_path, downscale_factor=1)
     check_data(config)
     (tmp_path / "images" / "0003.png").unlink()
-    with pytest.raises(DataError, match=r"0003\.png is listed and not there"):
+    with pytest.raises(UserError, match=r"0003\.png is listed and not there"):
         check_data(config)
     put(tmp_path, {**meta_of(tmp_path), "fl_x": 0.0})
-    with pytest.raises(DataError, match="no focal length above zero"):
+    with pytest.raises(UserError, match="no focal length above zero"):
         check_data(config)
     meta = meta_of(tmp_path)
     meta["frames"][2]["transform_matrix"][0][3] = float("nan")
     put(tmp_path, {**meta, "fl_x": 40.0})
-    with pytest.raises(DataError, match="NaN"):
+    with pytest.raises(UserError, match="NaN"):
         check_data(config)
 
 
@@ -291,7 +291,7 @@ def test_a_trainers_config_may_be_given(tmp_path: Path) -> None:
 
     config = TrainerConfig(data=tmp_path / "nowhere", pipeline=VanillaPipelineConfig(InstantHashDataManagerConfig()))
     config.pipeline.datamanager = InstantHashDataManagerConfig()
-    with pytest.raises(DataError, match="nowhere does not exist"):
+    with pytest.raises(UserError, match="nowhere does not exist"):
         check_data(config)
 
 

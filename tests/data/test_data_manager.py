@@ -18,7 +18,7 @@ from PIL import Image
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.images import ByteDataset, decode
 from ngp_method.data.manager import InstantHashDataManager, InstantHashDataManagerConfig
-from ngp_method.data.messages import DataError
+from ngp_method.errors import UserError
 from ngp_method.kernels.scene import SceneGeometry
 from support import scenes
 
@@ -109,10 +109,10 @@ def test_masked_pixels_are_never_drawn(tmp_path: Path) -> None:
     assert half.eval_dataset[0]["image"].shape == (20, 24, 3)
 
     Image.fromarray(np.zeros((40, 48), dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="leave no pixel"):
+    with pytest.raises(UserError, match="leave no pixel"):
         manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
     Image.fromarray(np.zeros((30, 48), dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(DataError, match="make them equal"):
+    with pytest.raises(UserError, match="make them equal"):
         manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
 
 
@@ -252,5 +252,5 @@ def test_one_held_out_image_of_nerfstudios_ngp_parser(tmp_path: Path) -> None:
     """Its pose is lost in the parser: one sentence instead of a shape error deep below."""
     data = scenes.write_ngp(tmp_path / "ten", count=10)
     outputs = InstantNGPDataParserConfig(data=data).setup().get_dataparser_outputs(split="val")
-    with pytest.raises(DataError, match=r"0008\.png is the only image .* leave the subcommand out"):
+    with pytest.raises(UserError, match=r"0008\.png is the only image .* leave the subcommand out"):
         ByteDataset(outputs)
