@@ -231,7 +231,7 @@ def fused(cases: Cases) -> Iterator[Row]:
 
 
 def _as_near(cases: Cases, op: str, what: str, got: Tensor, own: Tensor, truth: Tensor) -> Row:
-    """Root mean square error against that of ``own`` (tests/test_kernels_composed.py has the same rule)."""
+    """Root mean square error against that of ``own`` (test_kernels_composed.py has the same rule)."""
     if got.shape != truth.shape or not got.numel():
         return near(op, what, got, truth, 0.0)
     size, error, theirs = (float(v.double().square().mean().sqrt()) for v in (truth, got - truth, own - truth))

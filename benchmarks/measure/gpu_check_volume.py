@@ -16,7 +16,7 @@ from .gpu_check import REFERENCE, Cases
 from .gpu_compare import Row, equal, near, tol
 
 MOST_UNSURE = 0.03
-"""Share of the steps whose middle may lie so near a cell's border that float32 may take either side (tests/march_cases.py)."""
+"""Share of the steps whose middle may lie so near a cell's border that float32 may take either side (march_cases.py)."""
 
 
 def batch(cases: Cases, n: int) -> tuple[PackedSamples, Tensor, Tensor]:
