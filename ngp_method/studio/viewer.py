@@ -34,6 +34,7 @@ from nerfstudio.viewer.viewer_elements import ViewerControl
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..data.poses import nearest_to_axes, up_of
 from ..kernels.scene import SceneGeometry
 
 if TYPE_CHECKING:
@@ -96,22 +97,16 @@ def first_view(cameras: Cameras, index: int = 0) -> FirstView:
         cameras: training cameras, OpenGL axes (right, up, backwards).
         index: which of them.
     """
-    poses = np.asarray(cameras.camera_to_worlds.detach().cpu().double().numpy())
+    matrices = cameras.camera_to_worlds.detach().cpu().double()
+    poses, origins = matrices.numpy(), matrices[:, :, 3].numpy()
     right, upward, backward, origin = (poses[index, :, i] for i in range(4))
-    axes, origins = poses[:, :, 2], poses[:, :, 3]
-    # The point nearest to all optical axes, least squares; parallel axes have none, and the smallest solution is taken.
-    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
-    center = np.linalg.lstsq(across.sum(0), np.einsum("nij,nj->i", across, origins), rcond=1e-6)[0]
+    axes = torch.nn.functional.normalize(matrices[:, :, 2], dim=-1)
+    center, vertical = nearest_to_axes(matrices[:, :, 3], axes)[0].numpy(), up_of(matrices).numpy()
     distance = float((origin - center) @ backward)
     least = 0.1 * float(np.linalg.norm(origins - origins.mean(0), axis=-1).max())
     if distance <= max(least, 1e-6):
         # Cameras that look outwards, or a single one: turn about a point as far ahead as the cameras are apart.
         distance = max(10.0 * least, 0.5)
-    mean_up = poses[:, :, 1].mean(0)
-    vertical = np.array([0.0, 0.0, 1.0])
-    # nerfstudio's worlds have z up unless nobody turned them; the cameras' own mean up leans with the way they look.
-    if np.linalg.norm(mean_up) > 0.1 and mean_up @ vertical < 0.8 * np.linalg.norm(mean_up):
-        vertical = mean_up / np.linalg.norm(mean_up)
     up = vertical - (vertical @ right) * right
     if up @ upward < 0.1:
         up = upward

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from ngp_method.data.poses import nearest_to_axes, up_of
 from ngp_method.errors import fail
 
 
@@ -34,13 +35,7 @@ def orbit(camera_to_worlds: Tensor, frames: int) -> Tensor:
     """
     poses = camera_to_worlds.double().cpu()
     origins, backward = poses[:, :3, 3], torch.nn.functional.normalize(poses[:, :3, 2], dim=-1)
-    # Sum over the axes of the projection across each: its least-squares solution is the point nearest to all of them.
-    across = torch.eye(3, dtype=torch.float64) - backward[:, :, None] * backward[:, None, :]
-    center = torch.linalg.lstsq(across.sum(0), (across @ origins[:, :, None]).sum(0)[:, 0]).solution
-    up = torch.nn.functional.normalize(poses[:, :3, 1].mean(0), dim=0)
-    # Cameras that turned round their own axis have no common up; nerfstudio's worlds have z up then.
-    if not bool(torch.isfinite(up).all()) or float(poses[:, :3, 1].mean(0).norm()) < 0.1:
-        up = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    center, up = nearest_to_axes(origins, backward)[0], up_of(poses)
     offset = origins - center
     height = float((offset @ up).median())
     reach = float((offset - (offset @ up)[:, None] * up).norm(dim=-1).median())

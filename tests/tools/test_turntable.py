@@ -42,6 +42,21 @@ def test_orbit_goes_round_the_point_the_cameras_look_at() -> None:
     torch.testing.assert_close(poses[:, :3].float(), cameras, atol=1e-4, rtol=0)
 
 
+def test_orbit_stays_upright_where_cameras_look_down_from_one_side() -> None:
+    """15 cameras on an arc of 60 degrees, 35 degrees above the horizon, z up: their mean up leans by 33 degrees."""
+    azimuths = torch.deg2rad(torch.linspace(-30.0, 30.0, 15, dtype=torch.float64))
+    height = torch.full_like(azimuths, math.radians(35.0))
+    back = torch.stack([height.cos() * azimuths.cos(), height.cos() * azimuths.sin(), height.sin()], -1)
+    right = torch.stack([-azimuths.sin(), azimuths.cos(), torch.zeros_like(azimuths)], -1)
+    cameras = torch.stack([right, torch.linalg.cross(back, right), back, 3.0 * back], -1)
+    mean_up = torch.nn.functional.normalize(cameras[:, :, 1].mean(0), dim=0)
+    assert float(mean_up[2]) < math.cos(math.radians(30.0))
+    positions = orbit(cameras, 12)[:, :3, 3]
+    axis = torch.linalg.cross(positions[3] - positions[0], positions[6] - positions[0])
+    assert abs(float(axis[2] / axis.norm())) > math.cos(math.radians(1.0))
+    torch.testing.assert_close(positions.mean(0)[:2], torch.zeros(2, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
 def test_orbit_stands_where_cameras_have_no_common_up() -> None:
     cameras = ring(torch.zeros(3), torch.eye(3))
     cameras[1::2, :, :2] *= -1.0
