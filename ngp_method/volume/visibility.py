@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ..kernels.scene import GRID_RESOLUTION, SceneGeometry
+from .lens import FISHEYE, PERSPECTIVE, distort, onto_plane
 
 MARGIN = 0.02
 """A point this far outside the picture (in picture sizes) counts as seen: the border's pixels see past its middle."""
-
 
 PIXEL_SHARE = 2.0 / 3.0
 """Finest step as a share of a pixel's width (``benchmarks/cpu.py lego --set pipeline.model.step_scale=...``)."""
@@ -37,10 +37,6 @@ class Lens(Protocol):
     height: Tensor
     distortion_params: Tensor | None
     camera_type: Tensor
-
-
-PERSPECTIVE, FISHEYE = 1, 2
-"""nerfstudio.cameras.cameras.CameraType values that are projected; any other lens is taken to see everything."""
 
 
 @torch.no_grad()
@@ -92,7 +88,7 @@ def _seen_points(cameras: Lens, points: Tensor, near: float) -> Tensor:
 
 def _in_picture(cameras: Lens, index: int, points: Tensor, near: float) -> Tensor:
     kind = int(cameras.camera_type.reshape(-1)[index])
-    if kind not in (PERSPECTIVE, FISHEYE):
+    if kind not in (PERSPECTIVE, FISHEYE):  # any other lens is taken to see everything
         return torch.ones(points.shape[0], dtype=torch.bool)
     pose = cameras.camera_to_worlds.reshape(-1, 3, 4)[index].cpu().float()
     local = (points - pose[:, 3]) @ pose[:, :3]
@@ -109,29 +105,11 @@ def _in_picture(cameras: Lens, index: int, points: Tensor, near: float) -> Tenso
     if kind == PERSPECTIVE:
         # Cheap first: most points are settled by the cone around the axis.
         ahead &= local[:, 0] ** 2 + local[:, 1] ** 2 < (reach * depth) ** 2
-        x, y = local[ahead, 0] / depth[ahead], -local[ahead, 1] / depth[ahead]
     else:
-        across = torch.linalg.norm(local[:, :2], dim=-1)
-        theta = torch.atan2(across, depth)
-        ahead = theta < min(reach, 3.1)
-        scale = theta[ahead] / across[ahead].clamp(min=1e-9)
-        x, y = local[ahead, 0] * scale, -local[ahead, 1] * scale
-    u, v = _distort(x, y, k)
+        ahead = torch.atan2(torch.linalg.norm(local[:, :2], dim=-1), depth) < min(reach, 3.1)
+    u, v = distort(*onto_plane(local[ahead], kind == FISHEYE), k)
     u, v = u * fx + cx, v * fy + cy
     result = torch.zeros(points.shape[0], dtype=torch.bool)
     inside = (u > -MARGIN * width) & (u < (1 + MARGIN) * width) & (v > -MARGIN * height) & (v < (1 + MARGIN) * height)
     result[ahead] = inside
     return result
-
-
-def _distort(x: Tensor, y: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
-    """OpenCV's radial (k1..k4) and tangential (p1, p2) distortion, nerfstudio's order k1, k2, k3, k4, p1, p2."""
-    k1, k2, k3, k4, p1, p2 = (float(v) for v in k)
-    if not any((k1, k2, k3, k4, p1, p2)):
-        return x, y
-    r2 = x * x + y * y
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-    return (
-        x * radial + 2 * p1 * x * y + p2 * (r2 + 2 * x * x),
-        y * radial + 2 * p2 * x * y + p1 * (r2 + 2 * y * y),
-    )
