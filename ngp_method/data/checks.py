@@ -21,6 +21,7 @@ from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.errors import fail
 from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.volume.rendering import intersect_box
 
 __all__ = ["check_box", "check_cameras", "check_data", "sees_box"]
 
@@ -134,9 +135,5 @@ def sees_box(cameras: Cameras, aabb: Tensor, near: float) -> bool:
     coords = (grid * size).reshape(-1, 2)
     indices = torch.arange(count).repeat_interleave(GRID * GRID)[:, None]
     rays = cameras.to("cpu").generate_rays(camera_indices=indices, coords=coords)
-    inverse = 1.0 / torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
-    first = (aabb[0] - rays.origins) * inverse
-    second = (aabb[1] - rays.origins) * inverse
-    enter = torch.minimum(first, second).amax(-1).clamp(min=near)
-    leave = torch.maximum(first, second).amin(-1)
+    enter, leave = intersect_box(rays.origins, rays.directions, aabb, torch.tensor(near), torch.tensor(torch.inf))
     return bool((leave > enter).any())
