@@ -19,7 +19,7 @@ from ngp_method.kernels import Kernels
 from ngp_method.volume.losses import blend, huber, leave_out, target_over
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget
-from ngp_method.volume.rendering import intersect_box, render_rays
+from ngp_method.volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ngp_method.volume.tracing import Traced, Tracer
 from ngp_method.volume.visibility import seen_cells
 
@@ -29,9 +29,6 @@ from .gpu_scene import Views
 # The GPU settings of method_configs.py and model_config.py, which need nerfstudio to be read.
 LEARNING_RATE, L2_REG, GAMMA, FIRST_DECAY, DECAY_EVERY = 1e-2, 1e-6, 0.33, 20_000, 10_000
 AVERAGE_DECAY, AVERAGE_INTERVAL, GRID_UPDATE_SHARE, MAX_RAYS = 0.95, 4, 0.4, 1 << 18
-
-RENDER_CHUNK = 1 << 18
-"""Rays rendered at a time."""
 
 
 class Training:
@@ -120,7 +117,7 @@ class Training:
         """A view rendered over white, [H * W, 3]."""
         self.network.eval()
         parts = []
-        for o, d in zip(*(rays.split(RENDER_CHUNK) for rays in views.picture_rays(view, zoom))):
+        for o, d in zip(*(rays.split(RAYS_AT_A_TIME["other"]) for rays in views.picture_rays(view, zoom))):
             t_min, t_max = self.interval(o, d)
             found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max).gathered
             parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))

@@ -22,7 +22,7 @@ from ..kernels import choose_kernels
 from ..kernels.scene import SceneGeometry
 from ..volume.losses import LOSSES, blend, leave_out, target_over
 from ..volume.occupancy import OccupancyGrid
-from ..volume.rendering import intersect_box, render_rays
+from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ..volume.tracing import Tracer
 from ..volume.visibility import seen_cells, step_scale_for
 from .field import InstantHashField
@@ -31,10 +31,6 @@ from .model_config import InstantHashModelConfig
 from .viewer import ViewerComfort
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
-
-RENDER_CHUNK = {"cpu": 1 << 15, "other": 1 << 18}
-"""Rays rendered at a time, by device, whatever the caller hands over (nerfstudio's exporter hands over all it has). A round of
-rendering takes the host as long for few rays as for many; 2^18 rays of 12 samples are half a gigabyte at first."""
 
 
 class InstantHashModel(Model):
@@ -98,7 +94,7 @@ class InstantHashModel(Model):
         t_min, t_max = self._interval(ray_bundle, o, d)
         if self.training:
             return self._train_outputs(o, d, t_min, t_max)
-        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RENDER_CHUNK["cpu" if o.device.type == "cpu" else "other"])
+        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RAYS_AT_A_TIME["cpu" if o.device.type == "cpu" else "other"])
         for part in zip(*(x.split(chunk) for x in (o, d, t_min, t_max))):
             with self.viewer_comfort.undisturbed(part[0].shape[0]):
                 parts.append(self._eval_outputs(*part))

@@ -20,6 +20,10 @@ from .occupancy import OccupancyGrid
 T_MIN = 1e-4
 """Transmittance from which what lies behind no longer shows (instant-ngp testbed_nerf.cu)."""
 
+RAYS_AT_A_TIME = {"cpu": 1 << 15, "other": 1 << 18}
+"""Rays that a caller should hand over at a time, by device, however many it has (nerfstudio's exporter asks for all at once). A
+round takes the host as long for few rays as for many; 2^18 rays of 12 samples are half a gigabyte at first."""
+
 FIRST_SAMPLES = 12
 """Samples of each ray in the first round: enough for most rays to reach and cross the first surface."""
 

@@ -171,7 +171,7 @@ def test_near_and_far_cut_the_ray(model: InstantHashModel) -> None:
 
 
 def test_any_number_of_rays_is_rendered_a_chunk_at_a_time(model: InstantHashModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "RENDER_CHUNK", {"cpu": 128, "other": 128})
+    monkeypatch.setattr(model_module, "RAYS_AT_A_TIME", {"cpu": 128, "other": 128})
     sizes: list[int] = []
     original = model._eval_outputs
     monkeypatch.setattr(model, "_eval_outputs", lambda o, *rest: sizes.append(len(o)) or original(o, *rest))
