@@ -141,18 +141,16 @@ class Clock:
 def evaluate(pipeline: Any) -> dict[str, float]:
     """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
     from ngp_method.studio.metrics import psnr, ssim
+    from ngp_method.volume.losses import over_background
 
     model = pipeline.model
     model.eval()
     sums, rays, seconds, views = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
-    background = torch.ones(3)
     for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader:
         began = time.monotonic()
         predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
         seconds += time.monotonic() - began
-        truth = batch["image"].float()
-        if truth.shape[-1] == 4:
-            truth = truth[..., :3] * truth[..., 3:] + (1 - truth[..., 3:]) * background
+        truth = over_background(batch["image"].float(), torch.ones(3))
         a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
         sums["psnr"] += float(psnr(a, b))
         sums["ssim"] += float(ssim(a, b))

@@ -20,7 +20,7 @@ from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
 from ..kernels.scene import SceneGeometry
-from ..volume.losses import LOSSES, blend, leave_out, target_over
+from ..volume.losses import LOSSES, blend, leave_out, over_background
 from ..volume.occupancy import OccupancyGrid
 from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ..volume.tracing import Tracer
@@ -170,14 +170,14 @@ class InstantHashModel(Model):
         """Prediction and target over one background: the same random one for both calls of a step."""
         image, rgbs = batch["image"].to(self.device), outputs["rgb"]
         if not self.training:
-            return rgbs, target_over(image, self.background().to(rgbs))
+            return rgbs, over_background(image, self.background().to(rgbs))
         if "background" not in outputs:
             kind = self.config.background_color
             outputs["background"] = (
                 torch.rand_like(rgbs) if kind == "random" else torch.tensor(BACKGROUNDS[kind]).to(rgbs).expand_as(rgbs)
             )
         background = outputs["background"]
-        target = target_over(image, background)
+        target = over_background(image, background)
         prediction = blend(rgbs, outputs["accumulation"][:, 0], background)
         return leave_out(prediction, target, outputs.get("room")), target
 
@@ -186,7 +186,7 @@ class InstantHashModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """PSNR, SSIM and, where its weights are there, LPIPS of a picture; pictures for the log."""
         predicted = outputs["rgb"]
-        truth = target_over(batch["image"].to(predicted), self.background().to(predicted))
+        truth = over_background(batch["image"].to(predicted), self.background().to(predicted))
         images = {
             "img": torch.cat([truth, predicted], dim=1),
             "accumulation": colormaps.apply_colormap(outputs["accumulation"]),

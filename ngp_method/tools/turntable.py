@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ngp_method.data.poses import nearest_to_axes, up_of
 from ngp_method.errors import fail
+from ngp_method.volume.losses import over_background
 
 
 def orbit(camera_to_worlds: Tensor, frames: int) -> Tensor:
@@ -86,8 +87,8 @@ def write_film(path: Path, pictures: Iterable[NDArray[np.uint8]], fps: int) -> N
 
 def over_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """A picture [H, W, 4] with straight alpha laid over white, [H, W, 3]."""
-    alpha = rgba[..., 3:].astype(np.float32) / 255.0
-    return (rgba[..., :3] * alpha + 255.0 * (1.0 - alpha) + 0.5).astype(np.uint8)
+    straight = torch.from_numpy(rgba).float() / 255.0
+    return (over_background(straight, torch.ones(3)) * 255.0 + 0.5).to(torch.uint8).numpy()
 
 
 @dataclass

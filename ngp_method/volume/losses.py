@@ -30,8 +30,8 @@ def blend(rgbs: Tensor, opacities: Tensor, background: Tensor) -> Tensor:
     return rgbs + (1.0 - opacities)[..., None] * background
 
 
-def target_over(image: Tensor, background: Tensor) -> Tensor:
-    """Pixels [..., 3] as they are, or straight-alpha pixels [..., 4] over a background."""
+def over_background(image: Tensor, background: Tensor) -> Tensor:
+    """Pixels [..., 3] as they are, or straight-alpha pixels [..., 4] over a background [..., 3] (or [3])."""
     if image.shape[-1] == 3:
         return image
     alpha = image[..., 3:]
