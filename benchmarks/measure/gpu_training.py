@@ -16,7 +16,7 @@ from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
-from ngp_method.volume.losses import blend, huber, leave_out, over_background
+from ngp_method.volume.losses import blend, huber, leave_out, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget
 from ngp_method.volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
@@ -132,7 +132,7 @@ class Training:
         for view in chosen:
             pixels = views.images[view].reshape(-1, views.images.shape[-1]).float() / 255.0
             truth = over_background(pixels, torch.ones(3, device=self.device))
-            found.append(float(-10.0 * torch.log10((self.picture(views, view) - truth).square().mean())))
+            found.append(float(psnr((self.picture(views, view) - truth).square().mean())))
         return sum(found) / len(found)
 
 

@@ -20,7 +20,7 @@ from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
 from ..kernels.scene import SceneGeometry
-from ..volume.losses import LOSSES, blend, leave_out, over_background
+from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
 from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ..volume.tracing import Tracer
@@ -158,8 +158,7 @@ class InstantHashModel(Model):
         """PSNR of a batch, and the sizes of the training step."""
         with torch.no_grad():
             prediction, target = self._against_background(outputs, batch)
-            psnr = -10.0 * torch.log10(torch.nn.functional.mse_loss(prediction, target).clamp(min=1e-10))
-        metrics = {"psnr": psnr}
+            metrics = {"psnr": psnr(torch.nn.functional.mse_loss(prediction, target).clamp(min=1e-10))}
         if self.training:
             rays = max(1, self.counts["rays"])
             metrics["num_rays"] = torch.tensor(float(self.counts["rays"]))

@@ -22,6 +22,11 @@ def mse(prediction: Tensor, target: Tensor) -> Tensor:
     return torch.nn.functional.mse_loss(prediction, target)
 
 
+def psnr(mse: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB of a mean squared error of values in [0, 1], where it was computed; infinite at 0."""
+    return -10.0 * torch.log10(mse)
+
+
 LOSSES = {"huber": huber, "mse": mse}
 
 
