@@ -63,7 +63,7 @@ demo: $(VENV)/.installed
 	@echo; echo "== 3/4  rendering a turntable"
 	$(BIN)/instant-hash-turntable --load-config $(DEMO_RUN)/config.yml --output-dir $(DEMO_RUN)/turntable
 	@echo; echo "== 4/4  done"
-	@$(BIN)/python -m ngp_method.demo_report $(DEMO_RUN)
+	@$(BIN)/python -m ngp_method.tools.report $(DEMO_RUN)
 
 test: $(VENV)/.installed-dev
 	@.ci/system-packages

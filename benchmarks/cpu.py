@@ -25,7 +25,7 @@ START = time.monotonic()  # before the heavy imports: the first training step is
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from support import machine, report, scenes  # noqa: E402
+from measure import machine, report, scenes  # noqa: E402
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,7 +63,7 @@ def main() -> None:
     if args.scene == "report":
         print(json.dumps(report.write(HERE / "results")))
         return
-    from support import training
+    from measure import training
 
     data, scale = scenes.find(args.scene, args.scale)
     figures = training.run(args.method, data, scale, args, START)

@@ -72,10 +72,9 @@ def attempt(name: str, failed: dict[str, str], run: Any, *given: Any) -> Any:
         return None
 
 
-def measure(name: str, args: argparse.Namespace, device: Any, failed: dict[str, str]) -> dict[str, Any]:
+def measure_set(name: str, args: argparse.Namespace, device: Any, failed: dict[str, str]) -> dict[str, Any]:
     """All parts of one kernel set."""
-    from support import gpu_parts
-
+    from measure import gpu_parts
     from ngp_method.kernels import load_kernels
 
     found: dict[str, Any] = {}
@@ -113,7 +112,8 @@ def main(argv: list[str] | None = None) -> int:
     else:
         os.environ.pop("TRITON_INTERPRET", None)
     import torch
-    from support import gpu_aot, gpu_machine, gpu_report, gpu_stand_ins
+
+    from measure import gpu_aot, gpu_machine, gpu_report, gpu_stand_ins
 
     if args.compile_only:
         return gpu_aot.run(args, HERE / "results")
@@ -127,7 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     failed: dict[str, str] = {}
     torch.manual_seed(42)
     for name in names:
-        record["kernels"][name] = measure(name, args, device, failed)
+        record["kernels"][name] = measure_set(name, args, device, failed)
     record["failed"] = failed
     gpu_report.write(record, Path(args.output) if args.output else HERE / "results")
     return 1 if failed else 0

@@ -6,11 +6,11 @@ import torch
 from nerfstudio.configs.base_config import ViewerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
-from .model_config import InstantHashModelConfig
-from .optimizers import NgpAdamConfig
-from .pipeline import InstantHashPipelineConfig
-from .schedulers import AnnealConfig, StepDecayConfig
-from .trainer_config import InstantHashTrainerConfig
+from .studio.model_config import InstantHashModelConfig
+from .studio.optimizers import NgpAdamConfig
+from .studio.pipeline import InstantHashPipelineConfig
+from .studio.schedulers import AnnealConfig, StepDecayConfig
+from .studio.trainer_config import InstantHashTrainerConfig
 
 L2_REG = 1e-6
 """L2 on the matrices, none on the table (instant-ngp configs/nerf/base.json)."""

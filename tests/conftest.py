@@ -20,9 +20,9 @@ os.environ.setdefault("INSTANT_HASH_BFLOAT16", "emulate")
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks"), str(ROOT / "scripts")]
 
-pytest_plugins = ["kernel_guard", "proven", "triton_interpreter"]
+pytest_plugins = ["support.kernel_guard", "support.proven", "support.triton_interpreter"]
 
 
 def data_root() -> Path:

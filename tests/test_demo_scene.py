@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import re
 import subprocess
 import sys
@@ -17,8 +16,9 @@ import trimesh
 from PIL import Image
 from scipy.spatial import cKDTree
 
+from demo_scene import make_scene, render, still_life
 from ngp_method import demo
-from ngp_method.demo import demo_scene_path, make_scene, render, still_life
+from ngp_method.demo import demo_scene_path
 
 SPLITS = {"train": 100, "val": 5, "test": 25}
 SIZE = 200
@@ -231,8 +231,7 @@ def test_the_script_makes_the_shipped_scene(scene: Path, tmp_path: Path) -> None
     out, size = tmp_path / "small", 40
     command = [
         sys.executable,
-        "-m",
-        "ngp_method.demo.make_scene",
+        str(PROJECT / "scripts" / "demo_scene" / "make_scene.py"),
         "--out",
         str(out),
         "--size",
@@ -241,8 +240,7 @@ def test_the_script_makes_the_shipped_scene(scene: Path, tmp_path: Path) -> None
         "64",
     ]
     command += ["--views", "2", "--val-views", "1", "--test-views", "1"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     block = SIZE // size
     for split, count in (("train", 2), ("val", 1), ("test", 1)):

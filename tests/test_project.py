@@ -21,6 +21,7 @@ import ngp_method
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ngp_method"
 MODULES = sorted(m.name for m in pkgutil.walk_packages([str(PACKAGE)], "ngp_method."))
+SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 LINES_AT_MOST = 300
 
 
@@ -110,7 +111,7 @@ def test_the_license_is_apache(project: dict[str, Any]) -> None:
     assert "Version 2.0, January 2004" in text
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_no_file_is_too_long(path: Path) -> None:
     lines = len(path.read_text().splitlines())
     assert lines <= LINES_AT_MOST, f"{path.name} has {lines} lines"
@@ -138,7 +139,7 @@ def test_the_package_holds_the_demo_scene() -> None:
 
 
 def test_the_demos_last_words(tmp_path: Path) -> None:
-    from ngp_method.demo_report import report
+    from ngp_method.tools.report import report
 
     with pytest.raises(SystemExit, match="is missing or broken"):
         report(tmp_path)

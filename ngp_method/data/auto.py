@@ -32,10 +32,11 @@ from ngp_method.data.geometry import (
     sight_of,
     with_near,
 )
-from ngp_method.data.messages import fail, say_once
+from ngp_method.data.messages import say_once
 from ngp_method.data.transforms import power_of_two
 from ngp_method.data.views import to_cameras
-from ngp_method.scene import SceneGeometry
+from ngp_method.errors import fail
+from ngp_method.kernels.scene import SceneGeometry
 
 
 @dataclass

@@ -17,8 +17,8 @@ from nerfstudio.data.utils.dataparsers_utils import (
 )
 from numpy.typing import NDArray
 
-from ngp_method.data.messages import fail
 from ngp_method.data.views import View
+from ngp_method.errors import fail
 
 Kind = Literal["instant-ngp", "blender", "nerfstudio", "colmap"]
 EvalMode = Literal["interval", "fraction", "filename", "all"]
@@ -82,7 +82,7 @@ def view_indices(capture: Capture, split: str, mode: EvalMode, interval: int, tr
         train_fraction: see ``mode``.
 
     Raises:
-        DataError: fewer than two views, or fewer than two left to train on.
+        UserError: fewer than two views, or fewer than two left to train on.
     """
     total = len(capture.views)
     if total < 2:

@@ -19,10 +19,11 @@ from torch import Tensor
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
-from ngp_method.data.messages import DataError, fail
-from ngp_method.scene import SceneGeometry
+from ngp_method.errors import fail
+from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.volume.rendering import intersect_box
 
-__all__ = ["DataError", "check_box", "check_cameras", "check_data", "fail", "sees_box"]
+__all__ = ["check_box", "check_cameras", "check_data", "sees_box"]
 
 GRID = 9
 """Rays along each edge of an image that are asked whether they meet the scene's box."""
@@ -35,7 +36,7 @@ def check_data(config: Any) -> None:
         config: a data parser's config, or a trainer's, whose ``data`` goes before its parser's.
 
     Raises:
-        DataError: one sentence.
+        UserError: one sentence.
     """
     parser = config if isinstance(config, DataParserConfig) else _parser_of(config)
     train = _parse(parser, "train")
@@ -78,7 +79,7 @@ def check_cameras(outputs: DataparserOutputs, data: Path) -> None:
     """Looks at each camera of any parser's training views.
 
     Raises:
-        DataError: fewer than two views, or poses or focal lengths that are none.
+        UserError: fewer than two views, or poses or focal lengths that are none.
     """
     cameras = outputs.cameras
     names = outputs.image_filenames
@@ -98,7 +99,7 @@ def check_box(outputs: DataparserOutputs, geometry: SceneGeometry, data: Path) -
     """Looks whether the training views look at the scene's box.
 
     Raises:
-        DataError: no camera sees it.
+        UserError: no camera sees it.
     """
     if not sees_box(outputs.cameras, geometry.aabb, geometry.near):
         low, high = (", ".join(f"{v:.3g}" for v in corner) for corner in geometry.aabb.tolist())
@@ -134,9 +135,5 @@ def sees_box(cameras: Cameras, aabb: Tensor, near: float) -> bool:
     coords = (grid * size).reshape(-1, 2)
     indices = torch.arange(count).repeat_interleave(GRID * GRID)[:, None]
     rays = cameras.to("cpu").generate_rays(camera_indices=indices, coords=coords)
-    inverse = 1.0 / torch.where(rays.directions.abs() < 1e-12, 1e-12, rays.directions)
-    first = (aabb[0] - rays.origins) * inverse
-    second = (aabb[1] - rays.origins) * inverse
-    enter = torch.minimum(first, second).amax(-1).clamp(min=near)
-    leave = torch.maximum(first, second).amin(-1)
+    enter, leave = intersect_box(rays.origins, rays.directions, aabb, torch.tensor(near), torch.tensor(torch.inf))
     return bool((leave > enter).any())

@@ -19,8 +19,9 @@ from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
 from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture
-from ngp_method.data.messages import fail, say_once
+from ngp_method.data.messages import say_once
 from ngp_method.data.views import View, check_focal, check_pose, reason_of
+from ngp_method.errors import fail
 
 MODEL_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
 IMAGE_FOLDERS = ("images", "input", "rgb", ".")
@@ -46,7 +47,7 @@ def read_colmap(folder: Path, model: Path) -> Capture:
         model: holds cameras, images and points3D as ``.bin`` or ``.txt``.
 
     Raises:
-        DataError: a broken model, a lens model nerfstudio has not, or no image.
+        UserError: a broken model, a lens model nerfstudio has not, or no image.
     """
     text = (model / "cameras.txt").is_file()
     suffix = ".txt" if text else ".bin"

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture, Kind, natural_key
 from ngp_method.data.colmap import MODEL_FOLDERS, find_model, read_colmap
-from ngp_method.data.messages import fail
 from ngp_method.data.transforms import Json, find_file, read_json, read_ngp_frame, read_views
+from ngp_method.errors import fail
 
 SPLITS = ("train", "val", "test")
 BLENDER_FILES = tuple(f"transforms_{split}.json" for split in SPLITS)
@@ -50,7 +50,7 @@ def detect(data: Path) -> Source:
     Order: ``transforms.json``, ``transforms_train.json``, a COLMAP model, any other ``transforms*.json``.
 
     Raises:
-        DataError: nothing there, or nothing known.
+        UserError: nothing there, or nothing known.
     """
     if str(data) in ("", "."):
         # pathlib turns a path not given into "."; nobody means the folder a command happens to run in
@@ -109,7 +109,7 @@ def read_capture(source: Source) -> Capture:
     """Everything the files of a source say.
 
     Raises:
-        DataError: bad input of any kind, in one sentence.
+        UserError: bad input of any kind, in one sentence.
     """
     if source.kind == "colmap":
         return read_colmap(source.folder, source.file)

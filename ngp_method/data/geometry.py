@@ -37,9 +37,10 @@ from PIL import Image
 from torch import Tensor
 
 from ngp_method.data.capture import NgpFrame
-from ngp_method.data.messages import fail
+from ngp_method.data.poses import nearest_to_axes
 from ngp_method.data.views import unreadable
-from ngp_method.scene import MAX_AABB_SCALE, SceneGeometry
+from ngp_method.errors import fail
+from ngp_method.kernels.scene import MAX_AABB_SCALE, SceneGeometry
 
 BLENDER_EDGE = 3.0
 """Edge of NeRF's synthetic scenes, as nerfstudio's Blender parser has it."""
@@ -92,12 +93,9 @@ def sight_of(cameras: Cameras, points: Tensor | None, transparent: bool) -> Sigh
 
 def focus_of(sight: Sight) -> Tensor | None:
     """The point nearest to all viewing axes, [3]; None where they do not meet in front of the cameras."""
-    eye = torch.eye(3, dtype=torch.float64)
-    across = eye - sight.directions[:, :, None] * sight.directions[:, None, :]
-    mean = across.mean(0)
-    if float(torch.linalg.eigvalsh(mean)[0]) < CONVERGENCE:
+    focus, spread = nearest_to_axes(sight.origins, sight.directions)
+    if spread < CONVERGENCE:
         return None
-    focus = torch.linalg.solve(mean, (across @ sight.origins[:, :, None]).mean(0)[:, 0])
     ahead = ((focus - sight.origins) * sight.directions).sum(-1) > 0
     return focus if float(ahead.double().mean()) >= 0.9 else None
 

@@ -20,8 +20,8 @@ from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from ngp_method.data.messages import fail
 from ngp_method.data.views import unreadable
+from ngp_method.errors import fail
 
 
 def decode(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -35,7 +35,7 @@ def decode(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
         [height, width, 3 or 4] uint8; alpha is straight, not premultiplied.
 
     Raises:
-        DataError: unreadable or cut short.
+        UserError: unreadable or cut short.
     """
     try:
         with Image.open(path) as opened:
@@ -63,7 +63,7 @@ def check_size(path: Path, found: tuple[int, int], expected: tuple[int, int], fa
         factor: what the parser divided the camera's size by.
 
     Raises:
-        DataError: they differ.
+        UserError: they differ.
     """
     if (max(1, int(found[0] / factor)), max(1, int(found[1] / factor))) != expected:
         said = f"{expected[0]}x{expected[1]}" if factor == 1.0 else f"{expected[0]}x{expected[1]} times {factor:g}"
@@ -85,7 +85,7 @@ def decode_mask(path: Path, size: tuple[int, int], image: Path) -> Tensor:
         [height, width] bool.
 
     Raises:
-        DataError: unreadable, or of neither size.
+        UserError: unreadable, or of neither size.
     """
     try:
         with Image.open(path) as mask:
@@ -137,7 +137,7 @@ class ByteDataset(InputDataset):
         """Opens an image without decoding it and compares its size.
 
         Raises:
-            DataError: unreadable, or of another size than its camera.
+            UserError: unreadable, or of another size than its camera.
         """
         path = self.image_filenames[index]
         try:
@@ -152,7 +152,7 @@ class ByteDataset(InputDataset):
         """The image, [H, W, 3 or 4] uint8; from memory if it is there.
 
         Raises:
-            DataError: unreadable, or of another size than its camera.
+            UserError: unreadable, or of another size than its camera.
         """
         width, height = self.size(image_idx)
         if self.pixels is not None:
@@ -190,7 +190,7 @@ class ByteDataset(InputDataset):
             :attr:`pixels`, [P, C] uint8.
 
         Raises:
-            DataError: an image is unreadable or of the wrong size.
+            UserError: an image is unreadable or of the wrong size.
         """
         if self.pixels is None:
             self.pixels = self._decode_all().to(device)

@@ -49,7 +49,7 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     """See :class:`InstantHashDataManagerConfig`.
 
     The training dataset's metadata, which nerfstudio hands to the model, has ``geometry`` (a
-    :class:`~ngp_method.scene.SceneGeometry`, whichever parser was used) and ``train_cameras`` (nerfstudio ``Cameras``
+    :class:`~ngp_method.kernels.scene.SceneGeometry`, whichever parser was used) and ``train_cameras`` (nerfstudio ``Cameras``
     of the training images as they are trained on).
     """
 

@@ -1,37 +1,10 @@
-"""How the data modules speak: one sentence and the end, or one line said once."""
+"""One line said once: what was recognised in a scene, and what was decided for it."""
 
 from __future__ import annotations
-
-from typing import NoReturn
 
 from nerfstudio.utils.rich_utils import CONSOLE
 
 _said: set[str] = set()
-
-
-class DataError(SystemExit):
-    """Input that cannot be used.
-
-    A SystemExit, so that every nerfstudio command ends with the sentence on stderr, exit code 1 and no traceback.
-
-    Args:
-        sentence: names the file and how to mend it.
-    """
-
-    def __init__(self, sentence: str) -> None:
-        super().__init__(sentence)
-
-    def __str__(self) -> str:
-        return str(self.code)
-
-
-def fail(sentence: str) -> NoReturn:
-    """Ends the command with one sentence.
-
-    Raises:
-        DataError: always.
-    """
-    raise DataError(sentence)
 
 
 def say_once(line: str) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ngp_method.data.images import ByteDataset
-from ngp_method.data.messages import fail
+from ngp_method.errors import fail
 
 
 class PixelBatches:
@@ -38,7 +38,7 @@ class PixelBatches:
             the images' bytes, [P, C] uint8.
 
         Raises:
-            DataError: an image or mask is unreadable or of the wrong size, or the masks leave no pixel.
+            UserError: an image or mask is unreadable or of the wrong size, or the masks leave no pixel.
         """
         if self.pixels is not None:
             return self.pixels

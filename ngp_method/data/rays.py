@@ -7,13 +7,13 @@ per distinct intrinsics and looked up.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from nerfstudio.cameras import camera_utils
-from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
+
+from ngp_method.volume.lens import FISHEYE, PERSPECTIVE, from_plane
 
 CACHE_BYTES = 256 * 2**20
 """The most the table of directions may take; beyond it nerfstudio's own generator is asked for the sampled pixels."""
@@ -21,7 +21,7 @@ CACHE_BYTES = 256 * 2**20
 ROW_FLOATS = 5
 """unit direction (3), pixel area, length of the direction before it was made a unit vector"""
 
-TABLED = (CameraType.PERSPECTIVE.value, CameraType.FISHEYE.value)
+TABLED = (PERSPECTIVE, FISHEYE)
 """Lens models the table knows, both with nerfstudio's six distortion parameters; others go to nerfstudio."""
 
 BAND_PIXELS = 2**14
@@ -61,7 +61,7 @@ class CachedRayGenerator:
         self.table: Tensor | None = None
         if cameras.times is not None or not all(int(t) in TABLED for t in types.unique()):
             self.way = "nerfstudio"
-        elif not distorted and bool((types == CameraType.PERSPECTIVE.value).all()):
+        elif not distorted and bool((types == PERSPECTIVE).all()):
             self.way = "pinhole"
             c = self.cameras
             self._inverse = torch.cat([c.cx, c.cy, 1.0 / c.fx, 1.0 / c.fy], dim=-1).float().contiguous()
@@ -161,7 +161,7 @@ def _camera_rows(cameras: Cameras, index: int) -> Tensor:
     fx, fy, cx, cy = (float(value[index]) for value in (cameras.fx, cameras.fy, cameras.cx, cameras.cy))
     x = ((torch.arange(width + 1) + 0.5 - cx) / fx).float()
     y = ((torch.arange(height + 1) + 0.5 - cy) / fy).float()
-    fisheye = int(cameras.camera_type[index]) == CameraType.FISHEYE.value
+    fisheye = int(cameras.camera_type[index]) == FISHEYE
     distortion = None if cameras.distortion_params is None else cameras.distortion_params[index].float().cpu()
     out = torch.empty((height, width, ROW_FLOATS), dtype=torch.float32)
     band = max(1, BAND_PIXELS // (width + 1))
@@ -170,7 +170,7 @@ def _camera_rows(cameras: Cameras, index: int) -> Tensor:
         coords = torch.stack([x.expand(len(rows), -1), rows[:, None].expand(-1, width + 1)], dim=-1)
         if distortion is not None and bool((distortion != 0).any()):
             coords = camera_utils.radial_and_tangential_undistort(coords, distortion)
-        rays = _through_lens(coords, fisheye)
+        rays = from_plane(coords, fisheye)
         norm = torch.linalg.vector_norm(rays, dim=-1, keepdim=True)
         unit = rays / norm
         here = unit[:-1, :-1]
@@ -178,14 +178,3 @@ def _camera_rows(cameras: Cameras, index: int) -> Tensor:
         below = torch.linalg.vector_norm(unit[1:, :-1] - here, dim=-1, keepdim=True)
         out[top : top + band] = torch.cat([here, right * below, norm[:-1, :-1]], dim=-1)
     return out.reshape(-1, ROW_FLOATS)
-
-
-def _through_lens(coords: Tensor, fisheye: bool) -> Tensor:
-    """Undistorted image coordinates (x right, y down, focal length 1) [..., 2] -> OpenGL directions [..., 3]."""
-    x, y = coords[..., 0], -coords[..., 1]
-    if not fisheye:
-        return torch.stack([x, y, -torch.ones_like(x)], dim=-1)
-    theta = torch.sqrt(x * x + y * y).clamp(max=math.pi)
-    # sin(theta) / theta, which is 1 in the middle of the image
-    sinc = torch.sinc(theta / math.pi)
-    return torch.stack([x * sinc, y * sinc, -torch.cos(theta)], dim=-1)

@@ -17,9 +17,10 @@ import numpy as np
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from ngp_method.data.capture import NgpFrame
-from ngp_method.data.messages import fail, say_once
+from ngp_method.data.messages import say_once
 from ngp_method.data.views import View, check_focal, check_pose, image_size
-from ngp_method.scene import MAX_AABB_SCALE
+from ngp_method.errors import fail
+from ngp_method.kernels.scene import MAX_AABB_SCALE
 
 Json = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file.
 
     Raises:
-        DataError: not readable, not JSON (the sentence names line and column), or no object.
+        UserError: not readable, not JSON (the sentence names line and column), or no object.
     """
     try:
         value = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -75,7 +76,7 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
         use: what the remaining views are for, in that line.
 
     Raises:
-        DataError: no frames, none with an image, or a frame that cannot be a camera.
+        UserError: no frames, none with an image, or a frame that cannot be a camera.
     """
     frames = meta.get("frames")
     if not isinstance(frames, list) or not frames or not all(isinstance(f, dict) for f in frames):
@@ -214,7 +215,7 @@ def read_ngp_frame(path: Path, meta: Json) -> NgpFrame:
     """instant-ngp's mapping of positions: ``scale``, ``offset`` (a number or three), ``aabb_scale``, or ``aabb``.
 
     Raises:
-        DataError: a value that is none, or an ``aabb_scale`` that is no power of two up to 128.
+        UserError: a value that is none, or an ``aabb_scale`` that is no power of two up to 128.
     """
     where = str(path)
     scale = _number(meta, "scale", where, NERF_SCALE)
@@ -249,7 +250,7 @@ def power_of_two(value: float, name: str) -> int:
     """A scene size as instant-ngp takes it.
 
     Raises:
-        DataError: no power of two from 1 to 128.
+        UserError: no power of two from 1 to 128.
     """
     whole = int(value) if math.isfinite(value) else 0
     if whole != value or not 1 <= whole <= MAX_AABB_SCALE or whole & (whole - 1):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from ngp_method.data.messages import fail
+from ngp_method.errors import fail
 
 POSE_TOLERANCE = 1e-2
 """How far a rotation may be from orthonormal: COLMAP's text files and many converters keep few digits."""
@@ -55,7 +55,7 @@ def image_size(path: Path) -> tuple[int, int]:
     """Width and height from the file's header; the pixels are not decoded.
 
     Raises:
-        DataError: the file is no image that Pillow can read.
+        UserError: the file is no image that Pillow can read.
     """
     try:
         with Image.open(path) as image:
@@ -83,7 +83,7 @@ def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
         where: names file and frame in the message.
 
     Raises:
-        DataError: not 4x4 or 3x4, not finite, or not a rotation times one positive number.
+        UserError: not 4x4 or 3x4, not finite, or not a rotation times one positive number.
     """
     mend = "mend or remove that frame."
     try:
@@ -114,7 +114,7 @@ def check_focal(value: float, where: str) -> float:
     """A focal length in pixels.
 
     Raises:
-        DataError: zero, negative or not finite.
+        UserError: zero, negative or not finite.
     """
     if not (math.isfinite(value) and value > 0.0):
         fail(f"{where} has a focal length of {value:g}; give fl_x and fl_y in pixels, above zero.")

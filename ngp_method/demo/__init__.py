@@ -1,7 +1,7 @@
 """The built-in demo scene: a path-traced still life in Blender layout.
 
-The pictures lie beside this file in ``scene/`` and are package data; ``make_scene`` is the script that made them.
-Importing this module loads nothing heavy.
+The pictures lie beside this file in ``scene/`` and are package data. What made them is not: the repository's
+``scripts/demo_scene``. This room is a leaf: it imports nothing of the package, and nothing heavy.
 """
 
 from importlib.resources import files
@@ -23,7 +23,7 @@ def demo_scene_path() -> Path:
     path = Path(str(files(__name__).joinpath("scene"))).resolve()
     if not (path / "transforms_train.json").is_file():
         raise FileNotFoundError(
-            f"The demo scene is missing from {path}: reinstall the package, or make it again with "
-            f"'python -m ngp_method.demo.make_scene --out {path}'."
+            f"The demo scene is missing from {path}: reinstall the package, or, in a checkout, make it again with "
+            f"'python scripts/demo_scene/make_scene.py --out {path}'."
         )
     return path

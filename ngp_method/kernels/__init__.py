@@ -1,7 +1,8 @@
 """Kernel sets: one function, one parameter layout, several implementations.
 
-This package imports torch and each set's own compiler alone (plus the packed layout and the scene geometry beside it) and
-knows nothing of nerfstudio.
+Operations on arrays belong here: what every set computes (``interface``), on which layout of parameters and samples
+(``layout``, ``samples``, ``scene``), and the sets themselves. This package imports torch and each set's own compiler alone,
+and nothing of the rooms above.
 """
 
 from __future__ import annotations

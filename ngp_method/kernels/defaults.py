@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..samples import PackedSamples, first_rays
 from . import cells as grid_cells
 from . import gathering
 from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
+from .samples import PackedSamples, first_rays
 
 
 def limited(samples: PackedSamples, resume: Tensor, t_min: Tensor, capacity: int | None) -> tuple[PackedSamples, Tensor]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..samples import PackedSamples
 from .interface import Gathered, Kernels
+from .samples import PackedSamples
 
 
 def nothing_gathered(n_rays: int, device: torch.device) -> Gathered:

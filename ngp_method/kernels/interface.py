@@ -18,10 +18,10 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ..samples import PackedSamples
-from ..scene import SceneGeometry
 from .adam import AdamSettings, AdamState
 from .layout import HashGridLayout, MLPLayout
+from .samples import PackedSamples
+from .scene import SceneGeometry
 
 
 @dataclass
@@ -151,7 +151,7 @@ class Kernels(Protocol):
         max_samples: int | None = None,
         capacity: int | None = None,
     ) -> tuple[PackedSamples, Tensor]:
-        """Steps along rays through the occupied cells (instant-ngp's step law, see :mod:`..scene`).
+        """Steps along rays through the occupied cells (instant-ngp's step law, see :mod:`.scene`).
 
         A ray starts at t_min + jitter * dt(t_min) and goes on by dt(t) = clamp(t * cone_angle, min_step, max_step). The
         interval [t, t + dt] is a sample if the cell that holds its middle is occupied, in the cascade that both contains

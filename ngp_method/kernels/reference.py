@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..samples import PackedSamples, packed_info_from_counts
-from ..scene import MAX_STEPS, SceneGeometry
 from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
 from .defaults import Defaults, limited
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
+from .samples import PackedSamples, packed_info_from_counts
+from .scene import MAX_STEPS, SceneGeometry
 from .spherical import spherical_harmonics
 
 UINT32 = 0xFFFFFFFF

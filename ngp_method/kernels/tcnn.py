@@ -28,11 +28,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..samples import PackedSamples
 from . import tcnn_volume
 from .defaults import Defaults
 from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
+from .samples import PackedSamples
 from .spherical import SH_DIM
 from .triton import TritonKernels
 

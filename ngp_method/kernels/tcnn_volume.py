@@ -15,8 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..samples import PackedSamples
 from .interface import Composited
+from .samples import PackedSamples
 
 
 def built() -> bool:

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...samples import PackedSamples
-from ...scene import SceneGeometry
 from ..adam import AdamSettings, AdamState
 from ..defaults import Defaults, limited
 from ..derived import Derived, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
+from ..samples import PackedSamples
+from ..scene import SceneGeometry
 from ..spherical import spherical_harmonics
 from . import adam, bfloat16, buffers, encode, mlp, mlp_bfloat16, pool, volume
 from . import cells as grid_cells

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...samples import PackedSamples, packed_info_from_counts
-from ...scene import MAX_STEPS, SceneGeometry
 from ..interface import Composited
+from ..samples import PackedSamples, packed_info_from_counts
+from ..scene import MAX_STEPS, SceneGeometry
 from . import buffers, compositing, marching, pool
 
 RAYS_PER_TASK = 256

@@ -9,8 +9,8 @@ import torch
 import triton
 from torch import Tensor
 
-from ...samples import PackedSamples
 from ..interface import Composited, Gathered
+from ..samples import PackedSamples
 from . import compositing_kernels as kernels
 from .marching import flat
 from .runs import empty_runs

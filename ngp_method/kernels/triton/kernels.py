@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...samples import PackedSamples
-from ...scene import SceneGeometry
 from ..adam import AdamSettings, AdamState
 from ..defaults import Defaults
 from ..derived import half_copies
 from ..interface import Composited, Gathered
 from ..layout import HashGridLayout, MLPLayout
+from ..samples import PackedSamples
+from ..scene import SceneGeometry
 from . import adam, compositing, device, encode, fused, marching, mlp, packing
 
 

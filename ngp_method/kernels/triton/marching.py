@@ -7,8 +7,8 @@ import torch
 import triton
 from torch import Tensor
 
-from ...samples import PackedSamples
-from ...scene import MAX_STEPS, SceneGeometry
+from ..samples import PackedSamples
+from ..scene import MAX_STEPS, SceneGeometry
 from . import marching_kernels as kernels
 from . import marching_samples, occupancy, packing, packing_kernels
 from .runs import empty_runs

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ...samples import PackedSamples
+from ..samples import PackedSamples
 from . import packing_kernels as kernels
 from .runs import empty_runs
 

@@ -1,0 +1,1 @@
+"""What the benchmarks share: scenes, timing, checks, machines and reports."""

@@ -1,0 +1,136 @@
+"""One training step in several forms: how often the host waits for the device in it, and as a CUDA graph.
+
+Forward, loss, backward and optimiser, on batches of rays that lie on the device; what is not in it (drawing rays, the
+occupancy grid) is the same in every form. Each form is run a few dozen times in a row and waited for at the end, the forms in
+turn, so that what the host needs shows exactly where the device has to wait for it.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ngp_method.kernels import Kernels
+from ngp_method.kernels.samples import PackedSamples
+from ngp_method.volume.tracing import Tracer
+
+from . import gpu_training
+from .gpu_training import Training
+
+BATCHES, ROUNDS, RUNS, WARM_UP = 4, 5, 30, 3
+ROOM = 1.06
+"""Slots for a sample: no ray of the batches is left out, or forms would not do the same."""
+
+Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""Origins, directions, t_min, t_max, pixels."""
+
+
+class FixedSlots:
+    """A kernel set whose ``keep_first`` returns so many slots without asking the host."""
+
+    def __init__(self, kernels: Kernels, slots: int) -> None:
+        self._kernels, self._slots = kernels, slots
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernels, name)
+
+    def keep_first(
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+    ) -> tuple[PackedSamples, list[Tensor]]:
+        """The operation."""
+        kept: tuple[PackedSamples, list[Tensor]] = self._kernels.keep_first(  # type: ignore[call-arg]
+            samples, counts, features, capacity=self._slots
+        )
+        return kept
+
+
+def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
+    """One step; samples marched and kept."""
+    *rays, pixels = batch
+    traced = tracer(*rays)
+    gpu_training.loss_of(traced, pixels).backward()
+    for optimizer in training.optimizers:
+        optimizer.step()
+    return traced.marched, traced.kept
+
+
+def _batches(training: Training) -> list[Batch]:
+    found = []
+    for _ in range(BATCHES):
+        o, d, pixels = training.batch()
+        found.append((o, d, *training.interval(o, d), pixels))
+    return found
+
+
+def _captured(step: Callable[[Batch], object], batch: Batch) -> Callable[[Batch], object]:
+    """The step as a CUDA graph, on batches that are copied to where the first one lay."""
+    held = tuple(part.clone() for part in batch)
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(WARM_UP):
+            step(held)  # type: ignore[arg-type]
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step(held)  # type: ignore[arg-type]
+
+    def replay(given: Batch) -> None:
+        for target, source in zip(held, given):
+            target.copy_(source)
+        graph.replay()
+
+    return replay
+
+
+def _forms(training: Training, batches: list[Batch]) -> tuple[dict[str, Callable[[Batch], object]], dict[str, int]]:
+    """The step in each form that the kernel set and the device have, and the slots set aside."""
+    network, kernels, n_rays = training.network, training.kernels, batches[0][0].shape[0]
+    exact = Tracer(network, training.grid, exact=True)
+    counts = [_step(training, exact, batch) for batch in batches]
+    marched, kept = (int(ROOM * max(numbers)) + 1 for numbers in zip(*counts))
+    forms: dict[str, Callable[[Batch], object]] = {"two waits": lambda batch: _step(training, exact, batch)}
+    if kernels.asynchronous:
+        slots = Tracer(network, training.grid)
+        slots.capacity = lambda n_rays: marched  # type: ignore[method-assign]
+        fixed = FixedSlots(kernels, kept)
+
+        def unwaited(batch: Batch) -> None:
+            network.kernels = fixed  # type: ignore[assignment]
+            try:
+                _step(training, slots, batch)
+            finally:
+                network.kernels = kernels
+
+        forms["one wait"] = lambda batch: _step(training, slots, batch)
+        forms["no wait"] = unwaited
+        if training.device.type == "cuda":
+            forms["CUDA graph"] = _captured(unwaited, batches[0])
+    return forms, {"rays": n_rays, "marched_slots": marched, "kept_slots": kept}
+
+
+def measure(training: Training, quick: bool) -> dict[str, Any]:
+    """Milliseconds of a step in each form."""
+    cuda = training.device.type == "cuda"
+    batches = _batches(training)
+    forms, sizes = _forms(training, batches)
+    rounds, runs = (3 if quick else ROUNDS, RUNS) if cuda else (1, 1)
+    times: dict[str, list[float]] = {name: [] for name in forms}
+    for _ in range(rounds):
+        for name, run in forms.items():
+            if cuda:
+                run(batches[0])
+            gpu_training.wait(training.device)
+            began = time.perf_counter()
+            for number in range(runs):
+                run(batches[number % BATCHES])
+            gpu_training.wait(training.device)
+            times[name].append(1e3 * (time.perf_counter() - began) / runs)
+    found = {name: round(statistics.median(values), 4) for name, values in times.items()}
+    print("  a step: " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in found.items()), flush=True)
+    return {**sizes, "ms": found}

@@ -1,0 +1,200 @@
+"""Training and rendering without nerfstudio: the steps of :class:`ngp_method.studio.model.InstantHashModel` in its own loop."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ngp_method.fields.adam import NgpAdam
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
+from ngp_method.fields.shading import Shading
+from ngp_method.kernels import Kernels
+from ngp_method.volume.losses import blend, huber, leave_out, over_background, psnr
+from ngp_method.volume.occupancy import OccupancyGrid
+from ngp_method.volume.ray_budget import RayBudget
+from ngp_method.volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
+from ngp_method.volume.tracing import Traced, Tracer
+from ngp_method.volume.visibility import seen_cells
+
+from . import gpu_scene
+from .gpu_scene import Views
+
+# The GPU settings of method_configs.py and model_config.py, which need nerfstudio to be read.
+LEARNING_RATE, L2_REG, GAMMA, FIRST_DECAY, DECAY_EVERY = 1e-2, 1e-6, 0.33, 20_000, 10_000
+AVERAGE_DECAY, AVERAGE_INTERVAL, GRID_UPDATE_SHARE, MAX_RAYS = 0.95, 4, 0.4, 1 << 18
+
+
+class Training:
+    """A field, its occupancy grid and its optimisers on the views of a scene.
+
+    Args:
+        kernels: what computes.
+        views: training pictures.
+        budget: samples of a step.
+        settings: the encoding.
+        resolution: cells along an edge of the occupancy grid.
+        step_scale: finest step as a multiple of instant-ngp's.
+    """
+
+    def __init__(
+        self,
+        kernels: Kernels,
+        views: Views,
+        budget: int,
+        settings: EncodingSettings,
+        resolution: int = 128,
+        step_scale: float = 1.0,
+    ) -> None:
+        self.kernels, self.views = kernels, views
+        self.device = views.poses.device
+        self.geometry = replace(gpu_scene.geometry(), step_scale=step_scale)
+        self.aabb = self.geometry.aabb.to(self.device)
+        self.network = RadianceNetwork(build_encoding("hash", settings), kernels).to(self.device)
+        self.grid = OccupancyGrid(self.geometry, kernels, resolution, GRID_UPDATE_SHARE).to(self.device)
+        self.grid.mark_unseen(seen_cells(views.lens(), self.geometry, resolution).to(self.device))
+        network = self.network
+        self.tracer = Tracer(network, self.grid)
+        for param in network.parameters():
+            param.kernels = kernels  # type: ignore[attr-defined]
+        self.optimizers = [
+            NgpAdam([network.encoding.table()], lr=LEARNING_RATE),  # type: ignore[list-item]
+            NgpAdam([network.density_params, network.color_params], lr=LEARNING_RATE, weight_decay=L2_REG),
+        ]
+        self.field = Shading(network, self.geometry)
+        self.budget = RayBudget(budget, MAX_RAYS)
+        self.steps = self.marched = self.kept = self.traced = 0
+
+    def step(self) -> Tensor:
+        """One training step; returns the loss, on the device."""
+        if self.steps % AVERAGE_INTERVAL == 0:
+            self.network.begin_average(AVERAGE_DECAY**AVERAGE_INTERVAL)
+        o, d, pixels = self.batch()
+        t_min, t_max = self.interval(o, d)
+        traced = self.tracer(o, d, t_min, t_max)
+        loss = loss_of(traced, pixels)
+        loss.backward()
+        factor = 1.0 if self.steps < FIRST_DECAY else GAMMA ** (1 + (self.steps - FIRST_DECAY) // DECAY_EVERY)
+        for optimizer in self.optimizers:
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * factor
+            optimizer.step()
+        self.network.finish_average()
+        self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit)
+        self._count(o.shape[0], traced.marched, traced.kept)
+        return loss.detach()
+
+    def _count(self, rays: int, marched: int, kept: int) -> None:
+        """Statistics, and as many rays in the next step as fill the budget."""
+        self.steps, self.traced = self.steps + 1, self.traced + rays
+        self.marched, self.kept = self.marched + marched, self.kept + kept
+        self.budget.adapt(rays, marched, kept)
+
+    def interval(self, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Where rays may be sampled, t_min and t_max: the scene box."""
+        near = torch.zeros_like(o[:, 0])
+        return intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
+
+    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
+        count, (height, width) = self.views.poses.shape[0], self.views.size
+        number = torch.randint(count * height * width, (self.budget.rays,), device=self.device)
+        view, row, column = number // (height * width), number // width % height, number % width
+        o, d = self.views.rays(view, row, column)
+        return o, d, self.views.images.view(count * height * width, -1)[number].float() / 255.0
+
+    def finite(self) -> bool:
+        """Whether all parameters are still numbers."""
+        return all(bool(torch.isfinite(param).all()) for param in self.network.parameters())
+
+    @torch.no_grad()
+    def picture(self, views: Views, view: int, zoom: float = 1.0) -> Tensor:
+        """A view rendered over white, [H * W, 3]."""
+        self.network.eval()
+        parts = []
+        for o, d in zip(*(rays.split(RAYS_AT_A_TIME["other"]) for rays in views.picture_rays(view, zoom))):
+            t_min, t_max = self.interval(o, d)
+            found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max).gathered
+            parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))
+        self.network.train()
+        return torch.cat(parts)
+
+    def psnr(self, views: Views, most: int) -> float:
+        """Mean over views spread evenly over those given."""
+        count = views.poses.shape[0]
+        chosen = sorted({round(i * (count - 1) / max(most - 1, 1)) for i in range(min(most, count))})
+        found = []
+        for view in chosen:
+            pixels = views.images[view].reshape(-1, views.images.shape[-1]).float() / 255.0
+            truth = over_background(pixels, torch.ones(3, device=self.device))
+            found.append(float(psnr((self.picture(views, view) - truth).square().mean())))
+        return sum(found) / len(found)
+
+
+def loss_of(traced: Traced, pixels: Tensor) -> Tensor:
+    """The loss of traced rays against their pixels [R, C], over a random background."""
+    found, background = traced.found, torch.rand_like(traced.found.rgbs)
+    target = over_background(pixels, background)
+    return huber(leave_out(blend(found.rgbs, found.opacities, background), target, traced.room), target)
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done all that was queued."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def train(
+    training: Training, test: Views, seconds: float, curve: Sequence[float], steps: int | None, views_on_the_way: int
+) -> dict[str, Any]:
+    """Train for so many seconds (or steps), evaluating on the way with the clock stopped; returns the figures."""
+    points: list[dict[str, float]] = []
+    due = sorted(t for t in curve if t < seconds)
+    used, began = 0.0, time.perf_counter()
+    while (used + time.perf_counter() - began) < seconds and (steps is None or training.steps < steps):
+        training.step()
+        if due and used + time.perf_counter() - began >= due[0]:
+            wait(training.device)
+            used += time.perf_counter() - began
+            points.append({"seconds": round(used, 2), "psnr": round(training.psnr(test, views_on_the_way), 3)})
+            print(f"  {used:7.1f} s  {training.steps:6d} steps  {points[-1]['psnr']:.2f} dB", flush=True)
+            due = [t for t in due if t > used]
+            wait(training.device)
+            began = time.perf_counter()
+    wait(training.device)
+    used += time.perf_counter() - began
+    psnr = training.psnr(test, test.poses.shape[0] if steps is None else 1)
+    points.append({"seconds": round(used, 2), "psnr": round(psnr, 3)})
+    return {
+        "seconds": round(used, 2),
+        "steps": training.steps,
+        "psnr": round(psnr, 3),
+        "steps_per_s": round(training.steps / used, 1),
+        "samples_per_s": round(training.kept / used),
+        "marched_samples_per_s": round(training.marched / used),
+        "rays_per_s": round(training.traced / used),
+        "curve": points,
+    }
+
+
+def frames(training: Training, test: Views, side: int, most: int) -> dict[str, Any]:
+    """Frames a second of pictures ``side`` pixels wide, each waited for; the first is not counted."""
+    zoom, times = side / test.size[1], []
+    for number in range(most + 1):
+        wait(training.device)
+        began = time.perf_counter()
+        picture = training.picture(test, number % test.poses.shape[0], zoom)
+        wait(training.device)
+        times.append(time.perf_counter() - began)
+    median = statistics.median(times[1:])
+    return {"side": side, "frames_per_s": round(1.0 / median, 2), "rays_per_s": round(picture.shape[0] / median)}
+
+
+def settings(log2_hashmap_size: int = 19, **others: int) -> EncodingSettings:
+    """The encoding trained with: 16 levels of 2, N_max 2048."""
+    return replace(EncodingSettings(), log2_hashmap_size=log2_hashmap_size, **others)

@@ -1,0 +1,191 @@
+"""One timed run of a nerfstudio method through nerfstudio's trainer, and its evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import copy
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import machine
+
+LONG = 10**9
+
+
+def configure(method: str, data: Path, scale: float, args: argparse.Namespace, output: Path) -> Any:
+    """The method's own config, with logging and saving out of the way."""
+    from nerfstudio.configs.method_configs import all_methods
+
+    config = copy.deepcopy(all_methods[method])
+    config.data = config.pipeline.datamanager.data = data
+    config.pipeline.datamanager.camera_res_scale_factor = scale
+    config.vis, config.output_dir, config.machine.seed = "tensorboard", output, args.seed
+    config.machine.device_type = "cpu"
+    config.mixed_precision = False
+    config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 0
+    config.steps_per_save = LONG
+    config.logging.steps_per_log = LONG
+    config.logging.local_writer.enable = False
+    config.max_num_iterations = LONG
+    if method == "instant-hash":
+        config.max_train_seconds = args.seconds
+        for setting in args.set:
+            _assign(config, *setting.split("=", 1))
+    else:
+        _prepare_peer(config, data, scale)
+    config.set_timestamp()
+    return config
+
+
+def _assign(config: Any, path: str, text: str) -> None:
+    *parents, name = path.split(".")
+    for parent in parents:
+        config = config[parent] if isinstance(config, dict) else getattr(config, parent)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    setattr(config, name, value)
+
+
+def _prepare_peer(config: Any, data: Path, scale: float) -> None:
+    """nerfacto as it runs without CUDA: torch implementation, same images and cameras, LPIPS' download left out."""
+    import torchmetrics.image.lpip
+    from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+
+    from ngp_method.data.auto import AutoDataParserConfig
+
+    # One process: its own data manager starts others, which two cores cannot spare.
+    config.pipeline.datamanager = VanillaDataManagerConfig(
+        dataparser=AutoDataParserConfig(data=data),
+        data=data,
+        camera_res_scale_factor=scale,
+        train_num_rays_per_batch=config.pipeline.datamanager.train_num_rays_per_batch,
+        eval_num_rays_per_batch=config.pipeline.datamanager.eval_num_rays_per_batch,
+    )
+    config.pipeline.model.implementation = "torch"
+    # On a processor the default of 32768 rays a chunk spends its time in page faults of huge temporaries.
+    config.pipeline.model.eval_num_rays_per_chunk = 4096
+    lpips: Any = torchmetrics.image.lpip
+    lpips.LearnedPerceptualImagePatchSimilarity = NoLpips
+
+
+class NoLpips(torch.nn.Module):
+    """Stands where nerfacto's constructor would download AlexNet; its value is used nowhere here."""
+
+    def __init__(self, normalize: bool = False) -> None:
+        super().__init__()
+
+    def forward(self, *pictures: torch.Tensor) -> torch.Tensor:
+        """Zero."""
+        return torch.zeros(())
+
+
+class Clock:
+    """Counts steps, rays and samples, and stops the run when its training time is over; evaluates on the way."""
+
+    def __init__(self, trainer: Any, seconds: float, curve: list[float], start: float) -> None:
+        self.trainer, self.seconds, self.start = trainer, seconds, start
+        self.curve_at = sorted(t for t in curve if t < seconds)
+        self.curve: list[dict[str, float]] = []
+        self.steps = self.rays = self.kept = self.marched = 0
+        self.used = self._began = 0.0
+        self.first_step_s = 0.0
+        self.occupancy_s = 0.0
+        grid = getattr(trainer.pipeline.model, "grid", None)
+        if grid is not None:
+            self._update = grid.count_and_update
+            grid.count_and_update = self.update
+        self._iterate = trainer.train_iteration
+        trainer.train_iteration = self.iterate
+        # nerfstudio calls this between iterations, when its own clock and ours stand still.
+        trainer.eval_iteration = self.between
+
+    def iterate(self, step: int) -> Any:
+        """One iteration of the trainer, timed."""
+        self._began = time.monotonic()
+        found = self._iterate(step)
+        if not self.steps:
+            self.first_step_s = time.monotonic() - self.start
+        self.steps += 1
+        counts = getattr(self.trainer.pipeline.model, "counts", None)
+        self.rays += counts["rays"] if counts else self.trainer.config.pipeline.datamanager.train_num_rays_per_batch
+        if counts:
+            self.kept += counts["kept"]
+            self.marched += counts["marched"]
+        return found
+
+    def update(self, *args: Any) -> bool:
+        """The occupancy grid's part of an iteration, timed."""
+        began = time.monotonic()
+        found = self._update(*args)
+        self.occupancy_s += time.monotonic() - began
+        return found
+
+    def between(self, step: int) -> None:
+        """After an iteration and what hangs on it (occupancy grid, averages): count its time, evaluate where it is due."""
+        self.used += time.monotonic() - self._began
+        if self.used >= self.seconds:
+            self.trainer.stop_training = True
+        if self.curve_at and self.used >= self.curve_at[0]:
+            self.curve.append({"seconds": round(self.used, 1), "psnr": evaluate(self.trainer.pipeline)["psnr"]})
+            self.curve_at.pop(0)
+
+
+@torch.no_grad()
+def evaluate(pipeline: Any) -> dict[str, float]:
+    """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
+    from ngp_method.studio.metrics import psnr, ssim
+    from ngp_method.volume.losses import over_background
+
+    model = pipeline.model
+    model.eval()
+    sums, rays, seconds, views = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
+    for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader:
+        began = time.monotonic()
+        predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
+        seconds += time.monotonic() - began
+        truth = over_background(batch["image"].float(), torch.ones(3))
+        a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
+        sums["psnr"] += float(psnr(a, b))
+        sums["ssim"] += float(ssim(a, b))
+        rays, views = rays + truth.shape[0] * truth.shape[1], views + 1
+    model.train()
+    return {
+        **{k: round(v / views, 4) for k, v in sums.items()},
+        "render_rays_per_s": round(rays / seconds),
+        "views": views,
+    }
+
+
+def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: float) -> dict[str, Any]:
+    """Train for args.seconds, evaluate, and return the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = configure(method, data, scale, args, Path(folder))
+        trainer = config.setup(local_rank=0, world_size=1)
+        trainer.setup(test_mode="test")  # the test views, where a scene has a split of them
+        if method != "instant-hash":
+            trainer.save_checkpoint = lambda step: None
+        clock = Clock(trainer, args.seconds, args.curve, start)
+        trainer.train()
+        figures = evaluate(trainer.pipeline)
+    curve = [*clock.curve, {"seconds": round(clock.used, 1), "psnr": figures["psnr"]}]
+    return {
+        "steps": clock.steps,
+        "psnr": figures["psnr"],
+        "ssim": figures["ssim"],
+        "samples_per_s": round(clock.kept / clock.used),
+        "marched_samples_per_s": round(clock.marched / clock.used),
+        "rays_per_s": round(clock.rays / clock.used),
+        "render_rays_per_s": figures["render_rays_per_s"],
+        "peak_rss_gb": round(machine.peak_rss_gb(), 2),
+        "first_step_s": round(clock.first_step_s, 1),
+        "occupancy_share": round(clock.occupancy_s / clock.used, 3),
+        "views": figures["views"],
+        "curve": curve,
+    }

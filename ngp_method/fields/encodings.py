@@ -1,0 +1,141 @@
+"""Position encodings: values of one interface, so that one can be put in another's place (the paper's first figure).
+
+An encoding owns its parameters as flat float32 vectors, if it has any, and turns positions in [0, 1]^3 into features
+(see :mod:`..kernels.interface`). ``build_encoding`` is the table from names to values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..kernels import Kernels
+from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
+
+
+@dataclass(frozen=True)
+class EncodingSettings:
+    """What the command line says about the encoding (tiny-cuda-nn's names, the paper's letters in brackets)."""
+
+    n_levels: int = 16
+    n_features_per_level: int = 2
+    log2_hashmap_size: int = 19
+    base_resolution: int = 16
+    finest_resolution: int = 2048
+    n_frequencies: int = 12
+
+
+class Encoding(nn.Module):
+    """Positions [N, 3] in [0, 1] -> features, ``n_output_dims`` of them."""
+
+    n_output_dims: int
+    differentiable = True
+
+    def table(self) -> nn.Parameter | None:
+        """The parameters, flat, or None."""
+        return None
+
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """Features of positions.
+
+        Args:
+            kernels: what computes.
+            positions: [N, 3].
+            table: the parameters to use (the trained ones or their average); None where there are none.
+            features: features of just these positions, computed before: only gradients are wanted.
+        """
+        raise NotImplementedError
+
+    def encode_mlp(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """Positions [N, 3] -> the first ``rows`` outputs of a perceptron on their features, without gradients."""
+        with torch.no_grad():
+            return kernels.mlp([self.encode(kernels, positions, table)], weights, layout, rows)
+
+
+class GridEncoding(Encoding):
+    """Multiresolution grid: hashed where a level does not fit its table, dense where it does."""
+
+    def __init__(self, layout: HashGridLayout) -> None:
+        super().__init__()
+        self.layout = layout
+        self.n_output_dims = layout.n_output_dims
+        self.params = nn.Parameter(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
+
+    def table(self) -> nn.Parameter:
+        """The entries of all levels."""
+        return self.params
+
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """See the interface."""
+        assert table is not None
+        return kernels.hash_encode(positions, table, self.layout, features)
+
+    def encode_mlp(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
+    ) -> Tensor:
+        """See the interface: one kernel, where the kernel set has it."""
+        assert table is not None
+        return kernels.encode_mlp(positions, table, weights, self.layout, layout, rows)
+
+
+class FrequencyEncoding(Encoding):
+    """sin and cos of 2^k pi x for k = 0 .. n - 1 (NeRF, equation 4)."""
+
+    def __init__(self, n_frequencies: int) -> None:
+        super().__init__()
+        self.n_frequencies = n_frequencies
+        self.n_output_dims = 6 * n_frequencies
+
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """See the interface."""
+        bands = math.pi * 2.0 ** torch.arange(self.n_frequencies, device=positions.device, dtype=positions.dtype)
+        angles = (positions[:, :, None] * bands).flatten(1)
+        return torch.cat([torch.sin(angles), torch.cos(angles)], -1)
+
+
+class IdentityEncoding(Encoding):
+    """The bare coordinates, moved to [-1, 1]."""
+
+    n_output_dims = 3
+
+    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+        """See the interface."""
+        return positions * 2.0 - 1.0
+
+
+def _hash(s: EncodingSettings) -> Encoding:
+    return GridEncoding(
+        HashGridLayout(s.n_levels, s.n_features_per_level, s.log2_hashmap_size, s.base_resolution, s.finest_resolution)
+    )
+
+
+def _dense(s: EncodingSettings) -> Encoding:
+    # Every level dense: the table may be as large as the finest level. 128 as in the paper's figure 2 (c) and (d).
+    finest = max(s.base_resolution, min(s.finest_resolution, 128))
+    size = math.ceil(3 * math.log2(finest + 1)) + 1
+    return GridEncoding(HashGridLayout(s.n_levels, s.n_features_per_level, size, s.base_resolution, finest))
+
+
+ENCODINGS: dict[str, Callable[[EncodingSettings], Encoding]] = {
+    "hash": _hash,
+    "dense": _dense,
+    "frequency": lambda s: FrequencyEncoding(s.n_frequencies),
+    "none": lambda s: IdentityEncoding(),
+}
+
+
+def build_encoding(name: str, settings: EncodingSettings) -> Encoding:
+    """The encoding of that name.
+
+    Raises:
+        ValueError: no such name, or sizes that make no grid.
+    """
+    if name not in ENCODINGS:
+        raise ValueError(f"There is no encoding '{name}'; choose one of: {', '.join(ENCODINGS)}.")
+    return ENCODINGS[name](settings)

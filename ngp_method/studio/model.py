@@ -1,0 +1,232 @@
+"""The spine: march -> field -> composite -> loss, and nerfstudio's hooks around it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, Optional
+
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.model_components import renderers
+from nerfstudio.models.base_model import Model
+from nerfstudio.utils import colormaps
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torch.nn import Parameter
+
+from ..errors import fail
+from ..fields.encodings import EncodingSettings, build_encoding
+from ..fields.network import RadianceNetwork
+from ..kernels import choose_kernels
+from ..kernels.scene import SceneGeometry
+from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
+from ..volume.occupancy import OccupancyGrid
+from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
+from ..volume.tracing import Tracer
+from ..volume.visibility import seen_cells, step_scale_for
+from .field import InstantHashField
+from .metrics import ImageMetrics
+from .model_config import InstantHashModelConfig
+from .viewer import ViewerComfort
+
+BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+
+
+class InstantHashModel(Model):
+    """See :class:`~.model_config.InstantHashModelConfig`.
+
+    Attributes:
+        geometry: the scene box in the world.
+        field: the radiance field.
+        grid: the occupancy grid.
+        counts: what the last training step did: rays, samples marched, samples kept before the transmittance ran out.
+    """
+
+    config: InstantHashModelConfig
+
+    def populate_modules(self) -> None:
+        """Builds field and grid for the scene the data describe."""
+        super().populate_modules()
+        config, metadata = self.config, self.kwargs.get("metadata") or {}
+        device = torch.device(self.kwargs.get("device", "cpu"))
+        self.geometry: SceneGeometry = metadata.get("geometry") or SceneGeometry()
+        cameras = metadata.get("train_cameras")
+        step_scale = config.step_scale or (1.0 if cameras is None else step_scale_for(cameras, self.geometry))
+        self.geometry = replace(self.geometry, step_scale=step_scale)
+        try:
+            self.kernels, line = choose_kernels(config.kernels, device)
+        except ImportError as error:
+            fail(str(error))  # a sentence that says what is missing
+        CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
+        CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
+        settings = EncodingSettings(
+            n_levels=config.n_levels,
+            n_features_per_level=config.n_features_per_level,
+            log2_hashmap_size=config.log2_hashmap_size,
+            base_resolution=config.base_resolution,
+            finest_resolution=config.finest_resolution or self.geometry.nmax,
+            n_frequencies=config.n_frequencies,
+        )
+        network = RadianceNetwork(
+            build_encoding(config.encoding, settings), self.kernels, config.n_neurons, config.n_hidden_layers,
+            config.n_hidden_layers_color,
+        )  # fmt: skip
+        self.field = InstantHashField(network, self.geometry)
+        for param in self.field.parameters():
+            param.kernels = self.kernels  # type: ignore[attr-defined] # the optimiser's step is a kernel too
+        self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
+        if config.mark_unseen and cameras is not None:
+            self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
+        self.tracer = Tracer(network, self.grid)
+        self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
+        self.image_metrics = ImageMetrics(config.lpips_weights)
+        self.viewer_comfort = ViewerComfort(cameras, device)
+        self.counts = {"rays": 0, "marched": 0, "kept": 0}
+
+    # -- rays in, outputs out
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
+        """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
+        shape = ray_bundle.origins.shape[:-1]
+        o = ray_bundle.origins.reshape(-1, 3).float().contiguous()
+        d = torch.nn.functional.normalize(ray_bundle.directions.reshape(-1, 3).float(), dim=-1).contiguous()
+        t_min, t_max = self._interval(ray_bundle, o, d)
+        if self.training:
+            return self._train_outputs(o, d, t_min, t_max)
+        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RAYS_AT_A_TIME["cpu" if o.device.type == "cpu" else "other"])
+        for part in zip(*(x.split(chunk) for x in (o, d, t_min, t_max))):
+            with self.viewer_comfort.undisturbed(part[0].shape[0]):
+                parts.append(self._eval_outputs(*part))
+        # The last size is spelled out: of no rays, -1 could be anything.
+        return {
+            name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
+        }
+
+    def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
+        """Where each ray may be sampled: the scene box, cut by the near plane or by the bundle's own near and far (crop)."""
+        default = self.config.near_plane if self.config.near_plane is not None else self.geometry.near
+        near = torch.full_like(o[:, 0], default) if bundle.nears is None else bundle.nears.reshape(-1).float()
+        far = torch.full_like(o[:, 0], torch.inf) if bundle.fars is None else bundle.fars.reshape(-1).float()
+        return intersect_box(o, d, self.geometry.aabb.to(o), near.clamp(min=0.0), far)
+
+    def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
+        traced = self.tracer(o, d, t_min, t_max)
+        found = traced.found
+        self.counts = {"rays": o.shape[0], "marched": traced.marched, "kept": traced.kept}
+        outputs = {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
+        return outputs if traced.room is None else {**outputs, "room": traced.room}
+
+    def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
+        rendered = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals())
+        found, opacities = rendered.gathered, rendered.gathered.opacities[:, None]
+        # Rays that met next to nothing have a depth behind everything rather than noise.
+        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, t_min, t_max, self.geometry)
+        outputs = {
+            "rgb": blend(found.rgbs, found.opacities, self.background().to(o)).clamp(0.0, 1.0),
+            "accumulation": opacities,
+            "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
+            "median_depth": found.median_depths[:, None],
+        }
+        if rendered.normals is not None:
+            outputs["normals"] = 0.5 * torch.nn.functional.normalize(rendered.normals, dim=-1, eps=1e-6) + 0.5
+        else:
+            outputs["normals"] = torch.full_like(found.rgbs, 0.5)  # so that the viewer offers them
+        return outputs
+
+    def wants_normals(self) -> bool:
+        """Whether normals are rendered along: always, but the viewer knows better (see :mod:`.viewer`)."""
+        return self.viewer_comfort.wants_normals()
+
+    def background(self) -> Tensor:
+        """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one."""
+        override = renderers.BACKGROUND_COLOR_OVERRIDE
+        if override is not None:
+            return override.float().cpu()
+        return torch.tensor(BACKGROUNDS[self.config.eval_background_color])
+
+    # -- losses, metrics, pictures
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: Optional[dict[str, Tensor]] = None
+    ) -> dict[str, Tensor]:
+        """The loss of a batch of rays."""
+        prediction, target = self._against_background(outputs, batch)
+        return {"rgb_loss": LOSSES[self.config.loss](prediction, target)}
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+        """PSNR of a batch, and the sizes of the training step."""
+        with torch.no_grad():
+            prediction, target = self._against_background(outputs, batch)
+            metrics = {"psnr": psnr(torch.nn.functional.mse_loss(prediction, target).clamp(min=1e-10))}
+        if self.training:
+            rays = max(1, self.counts["rays"])
+            metrics["num_rays"] = torch.tensor(float(self.counts["rays"]))
+            metrics["samples_per_ray"] = torch.tensor(self.counts["kept"] / rays)
+        return metrics
+
+    def _against_background(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
+        """Prediction and target over one background: the same random one for both calls of a step."""
+        image, rgbs = batch["image"].to(self.device), outputs["rgb"]
+        if not self.training:
+            return rgbs, over_background(image, self.background().to(rgbs))
+        if "background" not in outputs:
+            kind = self.config.background_color
+            outputs["background"] = (
+                torch.rand_like(rgbs) if kind == "random" else torch.tensor(BACKGROUNDS[kind]).to(rgbs).expand_as(rgbs)
+            )
+        background = outputs["background"]
+        target = over_background(image, background)
+        prediction = blend(rgbs, outputs["accumulation"][:, 0], background)
+        return leave_out(prediction, target, outputs.get("room")), target
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Any]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR, SSIM and, where its weights are there, LPIPS of a picture; pictures for the log."""
+        predicted = outputs["rgb"]
+        truth = over_background(batch["image"].to(predicted), self.background().to(predicted))
+        images = {
+            "img": torch.cat([truth, predicted], dim=1),
+            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
+            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
+        }
+        return self.image_metrics(predicted, truth), images
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Straight-alpha picture [..., 4]: the background is taken out again, whatever it was."""
+        rgb, alpha = outputs[output_name], outputs["accumulation"]
+        if output_name != "rgb":
+            return torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1)
+        color = (rgb - (1.0 - alpha) * self.background().to(rgb)) / alpha.clamp(min=1e-6)
+        return torch.cat([color.clamp(0.0, 1.0), alpha], -1)
+
+    # -- training
+
+    def get_param_groups(self) -> dict[str, list[Parameter]]:
+        """The table, and the matrices: only these are regularised."""
+        network = self.field.network
+        table = network.encoding.table()
+        return {
+            "encoding": [table if table is not None else self.device_indicator_param],
+            "networks": [network.density_params, network.color_params],
+        }
+
+    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """Around each step: the running average of the weights, and the occupancy grid."""
+        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step)
+        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)
+        return [*self.viewer_comfort.callbacks(), before, after]
+
+    def _before_step(self, step: int) -> None:
+        interval = max(1, self.config.average_interval)
+        if step % interval == 0:
+            self.field.network.begin_average(self.config.average_decay**interval)
+
+    def _after_step(self, step: int) -> None:
+        self.field.network.finish_average()
+        self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit)
+
+    def occupancy_at(self, positions: Tensor) -> Tensor:
+        """World points [N, 3] -> whether their cell holds anything, [N] bool."""
+        return self.grid.occupied_at(positions)

@@ -1,0 +1,46 @@
+"""nerfstudio's pipeline, with the number of rays adapted to a budget of samples."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from nerfstudio.data.datamanagers.base_datamanager import DataManagerConfig
+from nerfstudio.models.base_model import ModelConfig
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+
+from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
+from ..volume.ray_budget import RayBudget
+from .model import InstantHashModel
+from .model_config import InstantHashModelConfig
+
+
+@dataclass
+class InstantHashPipelineConfig(VanillaPipelineConfig):
+    """Data manager and model of instant-hash."""
+
+    _target: type = field(default_factory=lambda: InstantHashPipeline)
+    """target class to instantiate"""
+    datamanager: DataManagerConfig = field(default_factory=InstantHashDataManagerConfig)
+    """Images, cameras and batches of rays"""
+    model: ModelConfig = field(default_factory=InstantHashModelConfig)
+    """The radiance field and how it is trained and rendered"""
+
+
+class InstantHashPipeline(VanillaPipeline):
+    """See :class:`InstantHashPipelineConfig`."""
+
+    model: InstantHashModel
+    datamanager: InstantHashDataManager
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._budget = RayBudget(self.model.sample_budget, self.model.config.max_rays)
+        if hasattr(self.datamanager, "train_batches"):
+            self.datamanager.set_num_rays(self._budget.rays)
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
+        """One training batch; the next one gets as many rays as fill the budget."""
+        found = super().get_train_loss_dict(step)
+        self.datamanager.set_num_rays(self._budget.adapt(**self.model.counts))
+        return found

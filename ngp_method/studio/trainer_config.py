@@ -1,0 +1,117 @@
+"""Settings of a training run, checked and made whole before anything is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from nerfstudio.configs.base_config import MachineConfig
+from nerfstudio.engine.trainer import TrainerConfig
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from ngp_method.errors import fail
+from ngp_method.studio import checkpoints
+
+
+def _trainer() -> type:
+    from ngp_method.studio.trainer import InstantHashTrainer  # which needs this module
+
+    return InstantHashTrainer
+
+
+def default_machine() -> MachineConfig:
+    """CUDA where there is a device, else the CPU; nerfstudio's default is CUDA everywhere."""
+    return MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass
+class InstantHashTrainerConfig(TrainerConfig):
+    """A training run of instant-hash."""
+
+    _target: type = field(default_factory=_trainer)
+    """target class to instantiate"""
+    machine: MachineConfig = field(default_factory=default_machine)
+    """Machine configuration"""
+    max_num_iterations: int = 30_000
+    """Iterations of the whole run; one that is resumed goes on to this number."""
+    max_train_seconds: Optional[float] = None
+    """Stop after this many seconds of training (evaluation, saving and the viewer's rendering are not counted)."""
+
+    def check_machine(self) -> None:
+        """Raises UserError with one sentence where the machine asked for cannot be had."""
+        device, devices = self.machine.device_type, self.machine.num_devices
+        if devices < 1:
+            fail(f"--machine.num-devices {devices}: at least one device is needed.")
+        if device == "cuda" and not torch.cuda.is_available():
+            fail("--machine.device-type cuda: torch sees no CUDA device; leave the flag out or say cpu.")
+        if device != "cuda" and devices * self.machine.num_machines > 1:
+            fail(
+                f"--machine.num-devices {devices}: training on several devices needs CUDA, and one {device} process "
+                "already uses every core; leave the flag out."
+            )
+        if self.max_train_seconds is not None and self.max_train_seconds <= 0:
+            fail(f"--max-train-seconds {self.max_train_seconds}: give a number of seconds above 0.")
+        if self.max_num_iterations < 1:
+            fail(f"--max-num-iterations {self.max_num_iterations}: give at least 1.")
+
+    def make_paths_absolute(self) -> None:
+        """Lets the config of a run be used from any folder, and hands ``--data`` to the data parser."""
+        manager = self.pipeline.datamanager
+        parser = getattr(manager, "dataparser", None)
+        if self.data is not None:
+            manager.data = self.data
+        if parser is not None:
+            if manager.data is None:
+                manager.data = parser.data
+            parser.data = manager.data
+        owners: list[tuple[Any, str]] = [(self, "output_dir"), (self, "data"), (self, "load_dir")]
+        owners += [(self, "load_checkpoint"), (manager, "data"), (parser, "data")]
+        for owner, name in owners:
+            path = getattr(owner, name, None)
+            if path is not None:
+                setattr(owner, name, _absolute(path))
+
+    def check_data(self) -> None:
+        """Raises UserError with one sentence where the data cannot be trained on."""
+        parser = getattr(self.pipeline.datamanager, "dataparser", None)
+        if parser is not None:
+            # The checks read images and transforms; eval and export, which load this class, need none of that.
+            from ngp_method.data.checks import check_data
+
+            check_data(parser)
+
+    def spare_old_run(self) -> None:
+        """Takes a new time stamp where the folder holds another run, as it does on ``--load-config``."""
+        base = self.get_base_dir()
+        resumed_from = (self.load_dir, self.load_checkpoint and self.load_checkpoint.parent)
+        if not (base / "config.yml").exists() or self.get_checkpoint_dir() in resumed_from:
+            return
+        stamp = datetime.now().strftime("%Y-%m-%d_%H%M%S")
+        tries = 1
+        self.timestamp = stamp
+        while self.get_base_dir().exists():
+            tries += 1
+            self.timestamp = f"{stamp}_{tries}"
+        CONSOLE.print(
+            f"{base} already holds a run, which is left as it is: this one goes to {self.get_base_dir()}. "
+            f"To go on with the old one: --load-dir {base / self.relative_model_dir}",
+            soft_wrap=True,
+        )
+
+    def save_config(self) -> None:
+        """Checks machine and data, then writes ``config.yml``; nothing is written where a check fails."""
+        self.check_machine()
+        self.make_paths_absolute()
+        checkpoints.find(self.load_dir, self.load_step, self.load_checkpoint)
+        self.check_data()
+        self.spare_old_run()
+        super().save_config()
+
+
+def _absolute(path: Path) -> Path:
+    # abspath, not resolve: a link's own name is what the user knows the data by, and what names the experiment.
+    return Path(os.path.abspath(Path(path).expanduser()))

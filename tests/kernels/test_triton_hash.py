@@ -1,0 +1,241 @@
+"""What is special to the Triton hash grid: merged runs, second derivatives, types of features, which gradients are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from ngp_method.kernels import Kernels
+from ngp_method.kernels.layout import HashGridLayout
+from ngp_method.kernels.triton import TritonKernels, hash_scatter
+from support import tolerances as tol
+from support.kernel_cases import (
+    array,
+    assert_near,
+    assert_no_worse,
+    generator,
+    kernels_of,
+    low_precision,
+    nan_memory,  # noqa: F401 - a fixture
+)
+
+pytestmark = [pytest.mark.usefixtures("nan_memory")]
+
+SETS = ["triton", "triton-float32"]
+REFERENCE = kernels_of("reference")
+MIXED = {"n_levels": 3, "log2_hashmap_size": 10, "base_resolution": 5, "finest_resolution": 20}
+"""Scales 4, 9 and 19: two dense levels and a hashed one, and lattice positions that are exact for dyadic positions."""
+
+
+def _dyadic(n: int) -> Tensor:
+    return torch.randint(0, 65, (n, 3), generator=generator(n)).float() / 64
+
+
+def _along_rays(n: int, length: int) -> Tensor:
+    """Samples as marching makes them: rays of ``length`` samples with instant-ngp's finest step."""
+    rng = generator(n, length)
+    rays = -(-n // length)
+    starts, directions = 0.3 + 0.4 * torch.rand(rays, 1, 3, generator=rng), torch.randn(rays, 1, 3, generator=rng)
+    steps = torch.arange(length)[None, :, None] * 3**0.5 / 1024
+    return (starts + steps * torch.nn.functional.normalize(directions, dim=-1)).reshape(-1, 3)[:n].clamp(0, 1).contiguous()
+
+
+def _table_gradient(kernels: Kernels, x: Tensor, layout: HashGridLayout, c: Tensor) -> Tensor:
+    table = torch.zeros(layout.n_params, dtype=x.dtype, requires_grad=True)
+    (kernels.dense_features(kernels.hash_encode(x, table, layout)) * c).sum().backward()
+    assert table.grad is not None
+    return table.grad
+
+
+@pytest.mark.parametrize("features", [2, 4, 8])
+@pytest.mark.parametrize("vectors", [True, False])
+def test_table_gradient_of_samples_along_rays(monkeypatch: pytest.MonkeyPatch, vectors: bool, features: int) -> None:
+    """Runs of equal cells, cut off by rays, programs and the end; with vectors of features and without; in any order."""
+    monkeypatch.setattr(hash_scatter, "packed", lambda: vectors)
+    layout, n = HashGridLayout(4, features, 11, 16, 2048), 1003
+    assert {run for _, _, run in hash_scatter.launches(layout)} == {1, hash_scatter.RUN}
+    x, c = _along_rays(n, 37), torch.randn(n, layout.n_output_dims, generator=generator(n))
+    got = _table_gradient(kernels_of("triton-float32"), x, layout, c)
+    terms = array(_table_gradient(REFERENCE, x, layout, c.abs()))
+    assert_near(got, _table_gradient(REFERENCE, x, layout, c), tol.GRADIENT_TERMS * terms, "table gradient")
+    order = torch.randperm(n, generator=generator(1))
+    shuffled = _table_gradient(kernels_of("triton-float32"), x[order], layout, c[order])
+    assert_near(shuffled, got, tol.GRADIENT_TERMS * terms, "table gradient, shuffled")
+
+
+def test_launches_have_every_level_once() -> None:
+    for sizes in ((16, 2, 19, 16, 2048), (8, 4, 19, 16, 32768), (1, 2, 13, 16, 16), (1, 2, 19, 2048, 2048), (3, 2, 10, 5, 20)):
+        layout = HashGridLayout(*sizes)
+        found = [level for start, count, _ in hash_scatter.launches(layout) for level in range(start, start + count)]
+        assert found == list(range(layout.n_levels))
+
+
+def _additions(monkeypatch: pytest.MonkeyPatch, work: Callable[[], Any]) -> int:
+    """Numbers added atomically, counted in the interpreter."""
+    from triton.runtime.interpreter import interpreter_builder
+
+    plain, counted = type(interpreter_builder).create_atomic_rmw, [0]
+
+    def counting(self: Any, operation: Any, pointer: Any, value: Any, mask: Any, *rest: Any) -> Any:
+        counted[0] += int(np.broadcast_to(mask.data, pointer.data.shape).sum())
+        return plain(self, operation, pointer, value, mask, *rest)
+
+    monkeypatch.setattr(type(interpreter_builder), "create_atomic_rmw", counting)
+    work()
+    monkeypatch.setattr(type(interpreter_builder), "create_atomic_rmw", plain)
+    return counted[0]
+
+
+def test_runs_of_equal_cells_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarse levels: one addition for a run (and where a thread's samples end); fine levels: one for each sample."""
+    kernels, n, features = kernels_of("triton-float32"), 512, 2
+
+    def additions(layout: HashGridLayout, x: Tensor) -> int:
+        c = torch.ones(n, layout.n_output_dims)
+        return _additions(monkeypatch, lambda: _table_gradient(kernels, x, layout, c))
+
+    coarse, fine = HashGridLayout(1, features, 13, 16, 16), HashGridLayout(1, features, 13, 2048, 2048)
+    still, x = torch.full((n, 3), 0.4), _along_rays(n, 64)
+    cells = torch.floor(x * 15 + 0.5)
+    starts = (cells[1:] != cells[:-1]).any(-1)
+    starts[hash_scatter.RUN - 1 :: hash_scatter.RUN] = True
+    assert additions(coarse, still) == n // hash_scatter.RUN * 8 * features
+    assert additions(coarse, x) == (1 + int(starts.sum())) * 8 * features < 0.3 * n * 8 * features
+    assert additions(fine, still) == n * 8 * features
+
+
+def _with_normals(kernels: Kernels, x: Tensor, table: Tensor, layout: HashGridLayout, rounded: bool = False) -> list[Tensor]:
+    """Gradients of table, positions and a small network from a loss on its outputs and on their gradient."""
+    rng = generator(3)
+    dtype, n = x.dtype, x.shape[0]
+    width, wanted = torch.randn(layout.n_output_dims, 8, generator=rng), torch.randn(n, 3, generator=rng)
+    first, second = width.to(dtype).requires_grad_(), torch.randn(8, generator=rng).to(dtype).requires_grad_()
+    positions, parameters = x.clone().requires_grad_(), table.clone().requires_grad_()
+    features = kernels.hash_encode(positions, parameters.half().to(dtype) if rounded else parameters, layout)
+    dense = features.bfloat16().to(dtype) if rounded else features if features.dtype == dtype else features.float()
+    raw = torch.tanh(dense @ first) @ second
+    (normals,) = torch.autograd.grad(raw.sum(), positions, create_graph=True)
+    loss = (normals * wanted.to(dtype)).sum() + (normals**2).mean() + raw.square().sum()
+    return [normals.detach(), *torch.autograd.grad(loss, [parameters, positions, first, second])]
+
+
+NAMES = ("normals", "table gradient", "position gradient", "first matrix", "second matrix")
+
+
+@pytest.mark.parametrize("features", [2, 4, 8])
+@pytest.mark.parametrize("kernel_set", SETS)
+def test_second_order(kernel_set: str, features: int) -> None:
+    """A loss on normals trains the table: mixed second derivatives of the trilinear weights among them."""
+    layout, x = HashGridLayout(n_features_per_level=features, **MIXED), _dyadic(300)
+    table = torch.rand(layout.n_params, generator=generator(features)) - 0.5
+    got = _with_normals(kernels_of(kernel_set), x, table, layout)
+    truth = _with_normals(REFERENCE, x.double(), table.double(), layout)
+    low = low_precision(kernel_set)
+    plain = _with_normals(REFERENCE, x, table, layout, rounded=low)
+    for what, mine, theirs, exact in zip(NAMES, got, plain, truth):
+        assert float(exact.abs().max()) > 0, what
+        if low:
+            assert_no_worse(mine, theirs, exact, what)
+        else:
+            mean, allowed = (tol.rms(array(v) - array(exact)) for v in (mine, theirs))
+            assert mean <= tol.SAME_PRECISION * allowed, f"{what}: {mean:.3g}, plain torch {allowed:.3g}"
+
+
+def test_second_order_through_the_table_gradient() -> None:
+    """The table's gradient is linear in the features' and can be differentiated too."""
+    layout, x = HashGridLayout(**MIXED), _dyadic(200)
+    c, u = torch.randn(200, layout.n_output_dims), torch.randn(layout.n_params)
+    table = torch.randn(layout.n_params)
+
+    def results(kernels: Kernels, dtype: torch.dtype) -> list[Tensor]:
+        positions, cotangent = x.to(dtype, copy=True).requires_grad_(), c.to(dtype, copy=True).requires_grad_()
+        parameters = table.to(dtype, copy=True).requires_grad_()
+        features = kernels.hash_encode(positions, parameters, layout)
+        (gradient,) = torch.autograd.grad(features, parameters, cotangent, create_graph=True)
+        return list(torch.autograd.grad((gradient * u.to(dtype)).sum(), [cotangent, positions]))
+
+    got, truth = results(kernels_of("triton-float32"), torch.float32), results(REFERENCE, torch.float64)
+    for mine, exact, what in zip(got, truth, ("cotangent", "positions")):
+        assert_near(mine, exact, 16 * tol.LATTICE_EXACT * float(exact.abs().max()), what)
+
+
+@pytest.mark.parametrize("kernel_set", SETS)
+def test_normals_leave_the_tables_gradient_alone(kernel_set: str) -> None:
+    """With a gradient buffer that is added to in place, too: autograd.grad by positions has no use for the table's."""
+    kernels, layout, x = kernels_of(kernel_set), HashGridLayout(**MIXED), _dyadic(50).requires_grad_()
+    table = torch.rand(layout.n_params, requires_grad=True)
+    table.grad = torch.zeros_like(table)
+    table.grad_in_place = True  # type: ignore[attr-defined]
+    features = kernels.dense_features(kernels.hash_encode(x, table, layout))
+    (normals,) = torch.autograd.grad(features.sum(), x, create_graph=True)
+    assert not table.grad.any()
+    assert normals.any()
+    normals.square().sum().backward()
+    second = table.grad.clone()
+    assert second.any()
+    table.grad.zero_()
+    table.grad_in_place = False  # type: ignore[attr-defined]
+    features = kernels.dense_features(kernels.hash_encode(x, table, layout))
+    (normals,) = torch.autograd.grad(features.sum(), x, create_graph=True)
+    (apart,) = torch.autograd.grad(normals.square().sum(), table)
+    assert_near(second, apart, 1e-5 * float(apart.abs().max()), "in place against apart")
+
+
+def test_float16_features_carry_float32_gradients() -> None:
+    """Gradients of features far below float16's smallest number, 6e-8, arrive."""
+    kernels, layout, x = TritonKernels("float16"), HashGridLayout(**MIXED), _dyadic(60)
+    table = torch.rand(layout.n_params, requires_grad=True)
+    with torch.no_grad():
+        before = kernels.hash_encode(x, table, layout)
+    assert before.dtype == torch.float16
+    features = kernels.hash_encode(x, table, layout)
+    taken = kernels.hash_encode(x, table, layout, features=before)
+    assert features.dtype == taken.dtype == torch.float32
+    assert_near(features, before, 2.0**-11, "float32 against float16 features")
+    assert torch.equal(taken, before.float())
+    c = 1e-12 * torch.randn(60, layout.n_output_dims)
+    (got,) = torch.autograd.grad(features, table, c)
+    truth, terms = (_table_gradient(REFERENCE, x, layout, v) for v in (c, c.abs()))
+    assert_near(got, truth, tol.GRADIENT_TERMS * array(terms), "table gradient")
+
+
+@pytest.mark.parametrize("kernel_set", SETS)
+def test_features_lie_sample_by_sample(kernel_set: str) -> None:
+    # rows begin on multiples of 16 (runs.py)
+    kernels, layout, x = kernels_of(kernel_set), HashGridLayout(**MIXED), _dyadic(40)
+    dtype = torch.bfloat16 if low_precision(kernel_set) else torch.float32
+    for trained in (False, True):
+        features = kernels.hash_encode(x, torch.rand(layout.n_params, requires_grad=trained), layout)
+        assert (features.shape, features.stride(), features.dtype) == ((40, layout.n_output_dims), (1, 48), dtype)
+    harmonics = kernels.sh_encode(torch.nn.functional.normalize(x - 0.4, dim=-1).t().contiguous().t())
+    assert (harmonics.shape, harmonics.stride(), harmonics.dtype) == ((40, 16), (1, 48), dtype)
+
+
+@pytest.mark.parametrize("kernel_set", SETS)
+def test_gradients_of_features_in_any_strides(kernel_set: str) -> None:
+    kernels, layout, n = kernels_of(kernel_set), HashGridLayout(**MIXED), 45
+    c = torch.randn(n, layout.n_output_dims)
+    c = c.bfloat16() if low_precision(kernel_set) else c
+    found = []
+    for cotangent in (c, c.t().contiguous().t(), torch.cat([c, c], 1)[:, : layout.n_output_dims]):
+        x, table = _dyadic(n).requires_grad_(), torch.linspace(-1, 1, layout.n_params).requires_grad_()
+        found.append(torch.autograd.grad(kernels.hash_encode(x, table, layout), [x, table], cotangent))
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+
+
+def test_positions_outside_the_box_read_only_the_table() -> None:
+    """Against the contract, but a stray position must not bring down the device: every entry lies within its level."""
+    layout = HashGridLayout(**MIXED)
+    table = torch.rand(layout.n_params, requires_grad=True)
+    x = torch.tensor([[-3.7, 0.5, 0.5], [0.5, 9.0, 0.5], [-0.01, 1.01, 3e4]], requires_grad=True)
+    features = kernels_of("triton-float32").hash_encode(x, table, layout)
+    assert torch.isfinite(features).all()
+    features.sum().backward()
+    assert table.grad is not None
+    assert torch.isfinite(table.grad).all()

@@ -1,0 +1,71 @@
+"""The whole model on the Triton kernels and on (emulated) AMX tiles, and checkpoints from one kernel set to another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from test_model import bundle, rays, trainer_for
+from torch import Tensor
+
+from ngp_method.studio.trainer import InstantHashTrainer
+from support import scenes
+
+pytestmark = pytest.mark.usefixtures("clean_writers")
+
+SMALL = {"n_levels": 4, "log2_hashmap_size": 12, "sample_budget": 1024, "grid_resolution": 16, "step_scale": 6.0}
+STEPS = {"triton": 6, "triton-float32": 6, "cpu-bfloat16": 60, "cpu-float32": 60}
+"""Triton's interpreter takes a second or two for a step."""
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny scene, RGBA."""
+    return scenes.write_blender(tmp_path_factory.mktemp("triton"), train=8, test=2, size=(32, 32))
+
+
+@pytest.fixture(scope="module", params=STEPS)
+def saved(request: pytest.FixtureRequest, scene: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Tensor]:
+    """A checkpoint of a run with a kernel set, and what its own model renders."""
+    trainer = trainer_for(
+        scene, tmp_path_factory.mktemp(request.param), 42, STEPS[request.param], **SMALL, kernels=request.param
+    )
+    before = [p.detach().clone() for p in trainer.pipeline.model.field.parameters()]
+    trainer.train()
+    for param, old in zip(trainer.pipeline.model.field.parameters(), before):
+        assert torch.isfinite(param).all()
+        assert not torch.equal(param.detach(), old), "it was trained"
+    assert trainer.pipeline.model.counts["kept"] > 0
+    (path,) = sorted(trainer.checkpoint_dir.glob("*.ckpt"))[-1:]
+    return path, rendered(trainer)
+
+
+def rendered(trainer: InstantHashTrainer) -> Tensor:
+    """Colours of rays from all around."""
+    model = trainer.pipeline.model.eval()
+    with torch.no_grad():
+        return model.get_outputs(bundle(*rays(150)))["rgb"]
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    return float(-10 * torch.log10((first - second).double().square().mean().clamp(min=1e-20)))
+
+
+@pytest.mark.parametrize(("kernel_set", "least"), [
+    ("triton-float32", 60.0), ("cpu-float32", 60.0), ("reference", 60.0),
+    # bfloat16: a colour is off by no more than 2^-9 on average (see test_cli_eval.py).
+    ("triton", 54.0), ("cpu-bfloat16", 54.0),
+])  # fmt: skip
+def test_a_checkpoint_of_one_set_is_the_same_picture_with_another(
+    kernel_set: str, least: float, saved: tuple[Path, Tensor], scene: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path, own = saved
+    other = trainer_for(scene, tmp_path, 7, 1, **SMALL, kernels=kernel_set)
+    assert psnr(rendered(other), own) < 50, "another seed is another field, until the checkpoint is loaded"
+    state = torch.load(path, weights_only=True)
+    other.pipeline.load_pipeline(state["pipeline"], state["step"])
+    if request.node.callspec.params["saved"] in ("triton", "cpu-bfloat16"):
+        least = 54.0
+    assert float(own.std()) > 1e-3
+    assert (found := psnr(rendered(other), own)) > least, found

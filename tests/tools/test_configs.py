@@ -1,0 +1,89 @@
+"""Every file in configs/: it loads, builds its network, and the command it stands for parses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import tyro
+from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
+
+from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels import load_kernels
+from ngp_method.kernels.layout import HashGridLayout
+from ngp_method.method_configs import instant_hash
+from ngp_method.tools import train
+
+FILES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yml"))
+
+
+def test_there_are_some() -> None:
+    names = {path.stem for path in FILES}
+    assert {"blender", "real", "cpu-smoke", "figure2-hash-T14", "figure2-hash-T19", "figure2-frequency"} <= names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_loads_and_builds(path: Path) -> None:
+    settings = train.read(path)
+    config = train.apply(instant_hash.config, settings, path)
+    for name, value in settings.items():
+        owner = config
+        for part in name.split("."):
+            owner = owner[part] if isinstance(owner, dict) else getattr(owner, part)
+        assert owner == value
+    model = config.pipeline.model
+    sizes = EncodingSettings(
+        model.n_levels, model.n_features_per_level, model.log2_hashmap_size, model.base_resolution,
+        model.finest_resolution or 2048, model.n_frequencies,
+    )  # fmt: skip
+    encoding = build_encoding(model.encoding, sizes)
+    network = RadianceNetwork(
+        encoding, load_kernels("reference"), model.n_neurons, model.n_hidden_layers, model.n_hidden_layers_color
+    )
+    assert sum(p.numel() for p in network.parameters()) > 9_000
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_command_parses(path: Path) -> None:
+    settings = train.read(path)
+    words = ["instant-hash", *train.flags(settings), "--data", "somewhere"]
+    parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words)
+    expected = train.apply(instant_hash.config, settings, path)
+    assert parsed.pipeline.model == expected.pipeline.model
+    assert parsed.max_num_iterations == expected.max_num_iterations
+    assert parsed.optimizers == expected.optimizers
+
+
+def test_paper_sizes() -> None:
+    """Within 4 % of the grid sizes that the paper's figure 2 prints for (e) and (f), whose N_max it does not give."""
+    for name, printed in (("figure2-hash-T14", 494e3), ("figure2-hash-T19", 12.6e6)):
+        config = train.apply(instant_hash.config, train.read(FILES[0].parent / f"{name}.yml")).pipeline.model
+        grid = HashGridLayout(
+            config.n_levels, config.n_features_per_level, config.log2_hashmap_size, config.base_resolution, 2048
+        )
+        assert grid.n_params == pytest.approx(printed, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("pipeline.model.n_lovels: 3\n", "there is no setting 'pipeline.model.n_lovels'"),
+        ("pipeline.model.n_levels: many\n", "takes a value of type int, not 'many'"),
+        ("pipeline: {model: 3}\n", "'pipeline' is not a dotted path"),
+        ("a: [1\n", "not YAML (line 2)"),
+        ("", "holds no settings"),
+    ],
+)
+def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "bad.yml"
+    path.write_text(text)
+    with pytest.raises(SystemExit) as caught:
+        train.apply(instant_hash.config, train.read(path), path)
+    assert str(path) in str(caught.value)
+    assert said in str(caught.value)
+
+
+def test_no_such_file(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="no such file"):
+        train.read(tmp_path / "none.yml")
