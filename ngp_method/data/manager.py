@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 import torch
+import tyro
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from nerfstudio.utils.rich_utils import CONSOLE
@@ -29,13 +31,32 @@ class InstantHashDataManagerConfig(VanillaDataManagerConfig):
     """target class to instantiate"""
     dataparser: AnnotatedDataParserUnion = field(default_factory=AutoDataParserConfig)
     """Reads the scene. auto-data, the default, recognises the format."""
-    train_num_rays_per_batch: int = 4096
-    """Rays of a training step, to begin with: the model adapts their number to its sample budget."""
+    train_num_rays_per_batch: Optional[int] = None  # type: ignore[assignment] # nerfstudio's own need a number
+    """Rays of the first training step; after it their number follows the sample budget. Default: the budget / 256."""
     eval_num_rays_per_batch: int = 4096
     """Rays of the evaluation batches whose loss is logged."""
+    pixel_sampler: tyro.conf.Suppress[PixelSamplerConfig] = field(default_factory=PixelSamplerConfig)
+    """Not used: pixels are drawn uniformly among those that masks leave."""
+    patch_size: tyro.conf.Suppress[int] = 1
+    """Not used: single pixels are drawn."""
+    masks_on_gpu: tyro.conf.Suppress[bool] = False
+    """Not used: masks lie where the images do."""
+    train_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    """Not used: all images are held in memory as bytes."""
+    eval_num_images_to_sample_from: tyro.conf.Suppress[int] = -1
+    """Not used: all images are held in memory as bytes."""
+    train_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    """Not used: all images are held in memory as bytes."""
+    eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
+    """Not used: all images are held in memory as bytes."""
+    eval_image_indices: tyro.conf.Suppress[Optional[tuple[int, ...]]] = (0,)
+    """Not used: every held-out image is evaluated."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        first_rays = self.train_num_rays_per_batch
+        if first_rays is not None and first_rays < 1:
+            raise ValueError(f"train_num_rays_per_batch {first_rays}: a step needs at least one ray.")
         if self.patch_size != 1:
             raise ValueError(f"patch_size {self.patch_size}: this data manager draws single pixels; leave it at 1.")
         if self.train_num_images_to_sample_from != -1 or self.eval_num_images_to_sample_from != -1:
@@ -80,7 +101,9 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def setup_train(self) -> None:
         """Prepares batches of training pixels; images are decoded now, or when first needed outside of training."""
         CONSOLE.print("Setting up training dataset...")
-        self.train_batches = self._batches(self.train_dataset, self.config.train_num_rays_per_batch)
+        self.train_batches = self._batches(
+            self.train_dataset, self.config.train_num_rays_per_batch or 1
+        )  # the pipeline sets it
         self.train_pixel_sampler: Any = self.train_batches
         self.train_ray_generator: Any = self._rays(self.train_dataset)
         if self.test_mode == "val":

@@ -6,7 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Optional
 
+import tyro
 from nerfstudio.models.base_model import ModelConfig
+
+from .flags import first
 
 
 def _model() -> type:
@@ -15,14 +18,21 @@ def _model() -> type:
     return InstantHashModel
 
 
+@first("kernels", "encoding", "n_levels", "n_features_per_level", "log2_hashmap_size", "base_resolution", "finest_resolution")
 @dataclass
 class InstantHashModelConfig(ModelConfig):
     """Instant-NGP's radiance field."""
 
     _target: type = field(default_factory=_model)
     """target class to instantiate"""
-    enable_collider: bool = False
+    enable_collider: tyro.conf.Suppress[bool] = False
     """Not used: near and far follow from the scene box."""
+    collider_params: tyro.conf.Suppress[Optional[dict[str, float]]] = None
+    """Not used: near and far follow from the scene box."""
+    loss_coefficients: tyro.conf.Suppress[dict[str, float]] = field(default_factory=dict)
+    """Not used: there is one loss."""
+    prompt: tyro.conf.Suppress[Optional[str]] = None
+    """Not used: nothing here is made from a text."""
     eval_num_rays_per_chunk: int = 1 << 14
     """Rays rendered at a time in evaluation and in the viewer."""
     kernels: Literal["auto", "triton", "triton-float32", "tcnn", "cpu", "cpu-bfloat16", "cpu-float32", "reference"] = "auto"

@@ -35,7 +35,8 @@ class InstantHashPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._budget = RayBudget(self.model.sample_budget, self.model.config.max_rays)
+        first_rays = getattr(self.config.datamanager, "train_num_rays_per_batch", None)
+        self._budget = RayBudget(self.model.sample_budget, self.model.config.max_rays, first_rays)
         if hasattr(self.datamanager, "train_batches"):
             self.datamanager.set_num_rays(self._budget.rays)
 

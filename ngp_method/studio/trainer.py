@@ -42,9 +42,8 @@ class InstantHashTrainer(Trainer):
 
     def __init__(self, config: InstantHashTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         config.check_machine()
-        if config.machine.device_type == "cpu":
-            # nerfstudio switches autocast off on a CPU, but leaves its gradient scaler on.
-            config.mixed_precision = config.use_grad_scaler = False
+        # The kernels choose their own precision. A gradient scaler would skip steps, on which the optimiser counts.
+        config.mixed_precision = config.use_grad_scaler = False
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=".*GradScaler.*", category=FutureWarning)
             super().__init__(config, local_rank, world_size)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, Optional
 
 import torch
-from nerfstudio.configs.base_config import MachineConfig
+import tyro
+from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ngp_method.errors import fail
 from ngp_method.studio import checkpoints
+from ngp_method.studio.flags import first
 
 
 def _trainer() -> type:
@@ -29,6 +31,19 @@ def default_machine() -> MachineConfig:
 
 
 @dataclass
+class InstantHashViewerConfig(ViewerConfig):
+    """nerfstudio's viewer."""
+
+    num_rays_per_chunk: tyro.conf.Suppress[int] = 32768
+    """Not used: pipeline.model.eval_num_rays_per_chunk is what counts."""
+
+
+@first(
+    "data", "max_train_seconds", "max_num_iterations", "vis", "output_dir", "experiment_name", "timestamp", "load_dir",
+    "load_step", "load_checkpoint", "load_config", "steps_per_save", "save_only_latest_checkpoint", "steps_per_eval_batch",
+    "steps_per_eval_image", "steps_per_eval_all_images", "pipeline", "optimizers", "machine", "viewer", "logging",
+)  # fmt: skip
+@dataclass
 class InstantHashTrainerConfig(TrainerConfig):
     """A training run of instant-hash."""
 
@@ -36,10 +51,25 @@ class InstantHashTrainerConfig(TrainerConfig):
     """target class to instantiate"""
     machine: MachineConfig = field(default_factory=default_machine)
     """Machine configuration"""
+    viewer: ViewerConfig = field(default_factory=InstantHashViewerConfig)
+    """Viewer configuration"""
     max_num_iterations: int = 30_000
     """Iterations of the whole run; one that is resumed goes on to this number."""
     max_train_seconds: Optional[float] = None
-    """Stop after this many seconds of training (evaluation, saving and the viewer's rendering are not counted)."""
+    """Stop after this many seconds of training, within which the learning rates fall (evaluation, saving and the viewer's
+    rendering are not counted)."""
+    data: Optional[Path] = None
+    """Folder of the scene."""
+    settings_of: tyro.conf.Suppress[str] = ""
+    """The preset whose settings `instant-hash` took on this machine."""
+    prompt: tyro.conf.Suppress[Optional[str]] = None
+    """Not used: nothing here is made from a text."""
+    mixed_precision: tyro.conf.Suppress[bool] = False
+    """Not used: the kernels choose their own precision (pipeline.model.kernels)."""
+    use_grad_scaler: tyro.conf.Suppress[bool] = False
+    """Not used: gradients are scaled where they are computed, if at all."""
+    log_gradients: tyro.conf.Suppress[bool] = False
+    """Not used: the optimiser's step clears gradients before they would be logged."""
 
     def check_machine(self) -> None:
         """Raises UserError with one sentence where the machine asked for cannot be had."""
@@ -57,6 +87,19 @@ class InstantHashTrainerConfig(TrainerConfig):
             fail(f"--max-train-seconds {self.max_train_seconds}: give a number of seconds above 0.")
         if self.max_num_iterations < 1:
             fail(f"--max-num-iterations {self.max_num_iterations}: give at least 1.")
+
+    def say_settings(self) -> None:
+        """Says whose settings `instant-hash` took; UserError with one sentence where they are not for the device asked for."""
+        if not self.settings_of:
+            return
+        gpu, device = self.settings_of == "instant-hash-paper", self.machine.device_type
+        if gpu != (device == "cuda"):
+            fail(
+                f"--machine.device-type {device}: instant-hash took the settings of {self.settings_of} on this machine, which "
+                f"are for {'a GPU' if gpu else 'a processor'}; say ns-train instant-hash-{'lite' if gpu else 'paper'}."
+            )
+        why = "torch sees a GPU" if gpu else "torch sees no GPU"
+        CONSOLE.print(f"instant-hash settings: those of {self.settings_of} (auto, {why})", soft_wrap=True)
 
     def make_paths_absolute(self) -> None:
         """Lets the config of a run be used from any folder, and hands ``--data`` to the data parser."""
@@ -105,6 +148,7 @@ class InstantHashTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Checks machine and data, then writes ``config.yml``; nothing is written where a check fails."""
         self.check_machine()
+        self.say_settings()
         self.make_paths_absolute()
         checkpoints.find(self.load_dir, self.load_step, self.load_checkpoint)
         self.check_data()

@@ -2,8 +2,9 @@
 
     instant-hash-train configs/blender.yml --data DIR [any flag of ns-train]
 
-A file maps dotted config paths to values. The command turns them into flags of ``ns-train instant-hash``, prints the
-command it amounts to and runs it; flags given by hand come last and win.
+A file says which preset it builds on (``method: instant-hash-paper``; see :mod:`ngp_method.method_configs`) and maps dotted
+config paths to values. The command turns them into flags of ``ns-train``, prints the command it amounts to and runs it; flags
+given by hand come last and win.
 """
 
 from __future__ import annotations
@@ -38,6 +39,32 @@ def read(path: Path) -> dict[str, Any]:
         if not isinstance(name, str) or isinstance(value, dict) or value is None:
             fail(f"{path}: '{name}' is not a dotted path with one value, as in 'pipeline.model.n_levels: 8'.")
     return found
+
+
+METHOD = "method"
+"""The key that names the preset."""
+
+
+def presets() -> dict[str, Any]:
+    """The registered methods' configs by name."""
+    from ngp_method import method_configs
+
+    found = {name: spec for name, spec in vars(method_configs).items() if name.startswith("instant_hash")}
+    return {name.replace("_", "-"): spec.config for name, spec in found.items()}
+
+
+def split(settings: dict[str, Any], source: Path | str = "settings") -> tuple[str, Any, dict[str, Any]]:
+    """The preset's name, its config, and the settings without it.
+
+    Raises:
+        UserError: the file names no preset, or one that there is not.
+    """
+    known = presets()
+    name = settings.get(METHOD)
+    if name not in known:
+        what = "names no method" if name is None else f"'{METHOD}: {name}' is none of the methods here"
+        fail(f"{source}: {what}; begin the file with '{METHOD}: ' and one of {', '.join(known)}.")
+    return name, known[name], {key: value for key, value in settings.items() if key != METHOD}
 
 
 def apply(config: Any, settings: dict[str, Any], source: Path | str = "settings") -> Any:
@@ -80,12 +107,11 @@ def main() -> None:
         raise SystemExit(0 if len(sys.argv) > 1 else 2)
     path = Path(sys.argv[1])
     settings = read(path)
-    from ngp_method.method_configs import instant_hash
-
-    apply(instant_hash.config, settings, path)
+    method, config, settings = split(settings, path)
+    apply(config, settings, path)
     given = {word.split("=")[0] for word in sys.argv[2:] if word.startswith("--")}
     kept = {name: value for name, value in settings.items() if "--" + name.replace("_", "-") not in given}
-    sys.argv = ["ns-train", "instant-hash", *flags(kept), *sys.argv[2:]]
+    sys.argv = ["ns-train", method, *flags(kept), *sys.argv[2:]]
     print(shlex.join(sys.argv), flush=True)
     from nerfstudio.scripts.train import entrypoint
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ngp_method.kernels import load_kernels
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.method_configs import cpu_config
+from ngp_method.method_configs import lite_config
 from ngp_method.studio import model as model_module
 from ngp_method.studio.model import InstantHashModel
 from ngp_method.studio.optimizers import NgpAdam
@@ -39,7 +39,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def trainer_for(data: Path, out: Path, seed: int = 42, steps: int = 40, **model: Any) -> InstantHashTrainer:
     """A trainer as ``ns-train`` sets it up, of a small model."""
-    config = copy.deepcopy(cpu_config())
+    config = copy.deepcopy(lite_config())
     config.data, config.output_dir, config.timestamp = data, out, "run"
     config.vis, config.max_num_iterations, config.machine.seed = "tensorboard", steps, seed
     small = {"n_levels": 6, "log2_hashmap_size": 14, "finest_resolution": 128, "sample_budget": 8192, "grid_resolution": 32}

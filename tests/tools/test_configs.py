@@ -12,7 +12,6 @@ from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.kernels import load_kernels
 from ngp_method.kernels.layout import HashGridLayout
-from ngp_method.method_configs import instant_hash
 from ngp_method.tools import train
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yml"))
@@ -25,8 +24,8 @@ def test_there_are_some() -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_loads_and_builds(path: Path) -> None:
-    settings = train.read(path)
-    config = train.apply(instant_hash.config, settings, path)
+    _, preset, settings = train.split(train.read(path), path)
+    config = train.apply(preset, settings, path)
     for name, value in settings.items():
         owner = config
         for part in name.split("."):
@@ -46,10 +45,11 @@ def test_loads_and_builds(path: Path) -> None:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_command_parses(path: Path) -> None:
-    settings = train.read(path)
-    words = ["instant-hash", *train.flags(settings), "--data", "somewhere"]
+    method, preset, settings = train.split(train.read(path), path)
+    words = [method, *train.flags(settings), "--data", "somewhere"]
     parsed = tyro.cli(AnnotatedBaseConfigUnion, args=words)
-    expected = train.apply(instant_hash.config, settings, path)
+    expected = train.apply(preset, settings, path)
+    assert parsed.method_name == method
     assert parsed.pipeline.model == expected.pipeline.model
     assert parsed.max_num_iterations == expected.max_num_iterations
     assert parsed.optimizers == expected.optimizers
@@ -58,7 +58,8 @@ def test_command_parses(path: Path) -> None:
 def test_paper_sizes() -> None:
     """Within 4 % of the grid sizes that the paper's figure 2 prints for (e) and (f), whose N_max it does not give."""
     for name, printed in (("figure2-hash-T14", 494e3), ("figure2-hash-T19", 12.6e6)):
-        config = train.apply(instant_hash.config, train.read(FILES[0].parent / f"{name}.yml")).pipeline.model
+        _, preset, settings = train.split(train.read(FILES[0].parent / f"{name}.yml"))
+        config = train.apply(preset, settings).pipeline.model
         grid = HashGridLayout(
             config.n_levels, config.n_features_per_level, config.log2_hashmap_size, config.base_resolution, 2048
         )
@@ -73,13 +74,19 @@ def test_paper_sizes() -> None:
         ("pipeline: {model: 3}\n", "'pipeline' is not a dotted path"),
         ("a: [1\n", "not YAML (line 2)"),
         ("", "holds no settings"),
+        ("method: nerfacto\nmax_num_iterations: 3\n", "'method: nerfacto' is none of the methods here"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "bad.yml"
     path.write_text(text)
+
+    def use() -> None:
+        _, preset, settings = train.split({"method": "instant-hash", **train.read(path)}, path)
+        train.apply(preset, settings, path)
+
     with pytest.raises(SystemExit) as caught:
-        train.apply(instant_hash.config, train.read(path), path)
+        use()
     assert str(path) in str(caught.value)
     assert said in str(caught.value)
 
@@ -87,3 +94,9 @@ def test_bad_files(tmp_path: Path, text: str, said: str) -> None:
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no such file"):
         train.read(tmp_path / "none.yml")
+
+
+def test_a_file_must_say_what_it_builds_on() -> None:
+    """A file without a preset would mean one thing on a GPU and another on a processor."""
+    with pytest.raises(SystemExit, match="names no method; begin the file with 'method: ' and one of instant-hash"):
+        train.split({"max_num_iterations": 3}, "mine.yml")
