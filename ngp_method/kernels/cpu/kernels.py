@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ...samples import PackedSamples
@@ -63,11 +62,7 @@ class CpuKernels(Defaults):
         """See the interface."""
         if self.low_precision:
             return mlp_tiles.perceptron(parts, weights, layout, rows)
-        dense = [encode.dense(part) for part in parts]
-        missing = layout.padded_input - sum(part.shape[1] for part in dense)
-        if missing:
-            dense.append(torch.zeros(dense[0].shape[0], missing))
-        return mlp.perceptron(dense, weights, layout, rows)
+        return mlp.perceptron([encode.dense(part) for part in parts], weights, layout, rows)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
