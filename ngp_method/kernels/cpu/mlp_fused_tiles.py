@@ -13,9 +13,9 @@ from typing import Any
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from . import target as processor
 from .simd import _F32, _I32, _VF, LANES, _splat
 
 Tile = tuple[tuple[int, ...], tuple[int, ...]]
@@ -35,14 +35,9 @@ _QUARTER = ir.VectorType(_F32, 4)
 _FAST = ("contract", "nsz")
 
 
-def target_features() -> list[str]:
-    """LLVM's names of what numba compiles for (NUMBA_CPU_NAME and NUMBA_CPU_FEATURES, where set, instead of this machine)."""
-    return str(cpu_target.target_context.codegen().magic_tuple()[2]).split(",")
-
-
 def best_tile() -> Tile:
     """The tile for what numba compiles for."""
-    return WIDE if "+avx512f" in target_features() else NARROW
+    return WIDE if processor.wide_registers() else NARROW
 
 
 def _count(kind: Any) -> int | None:
