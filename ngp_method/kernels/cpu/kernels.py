@@ -14,7 +14,7 @@ from ..derived import Derived, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..spherical import spherical_harmonics
-from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, volume
+from . import adam, amx, buffers, encode, mlp, mlp_tiles, pool, target, volume
 from . import cells as grid_cells
 
 
@@ -22,8 +22,9 @@ class CpuKernels(Defaults):
     """Numba kernels for any processor.
 
     Args:
-        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; needs AMX), ``float32``, or
-            ``auto``: bfloat16 where the processor has it.
+        precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; needs AMX), ``float32``
+            (everything), or ``auto``: bfloat16 where the processor has it; elsewhere float32 but for the table, which is read
+            as float16 where the processor converts that (all with AVX2 or NEON do).
         threads: threads to use; default: what torch was set to.
     """
 
@@ -39,17 +40,20 @@ class CpuKernels(Defaults):
             raise ImportError("bfloat16 on the processor needs AMX, which this one lacks; use cpu-float32.")
         if precision == "float32":
             self.name = "cpu-float32"
+        self.reads_half = self.low_precision or (precision == "auto" and target.half_conversion())
         self.half_tables = half_copies(encode.copy_half)
         self._grid = Derived(volume.pack_grid)
         kind = "bfloat16 on AMX tiles" if self.low_precision else "float32"
+        if self.reads_half and not self.low_precision:
+            kind += ", the hash table read as float16"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         if layout.n_features_per_level == 1:
             raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
-        half = self.half_tables.of(table) if self.low_precision else None
-        result = encode.HashEncode.apply(positions, table, half, layout, features)
+        half = self.half_tables.of(table) if self.reads_half else None
+        result = encode.HashEncode.apply(positions, table, half, self.low_precision, layout, features)
         assert isinstance(result, Tensor)
         return result
 
