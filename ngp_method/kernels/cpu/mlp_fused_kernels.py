@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 
 from .bf16_pairs import address, load_floats, store_at
-from .mlp_fused_tiles import ADDED, MASKED, PLAIN, RELU, ROW, multiply, transpose
+from .mlp_fused_tiles import ADDED, MASKED, PLAIN, RELU, ROW, expect, multiply, transpose
 from .simd import LANES, spread_f
 
 STRIDE = 64
@@ -88,6 +88,15 @@ def _copy(source, target, size):  # type: ignore[no-untyped-def]
 
 
 @jit
+def _copy_in(source, target, size):  # type: ignore[no-untyped-def]
+    """The same, and the row's block after the next one is fetched: dozens of rows at once are more than the processor foresees,
+    and one block ahead is too late (measured)."""
+    for s in range(0, 4 * size, ROW):
+        store_at(target + s, load_floats(source + s))
+        expect(source + s + 2 * STEP)
+
+
+@jit
 def _clear(target, rows):  # type: ignore[no-untyped-def]
     for s in range(0, rows * STEP, ROW):
         store_at(target + s, spread_f(np.float32(0.0)))
@@ -101,7 +110,7 @@ def forward(tile, inputs, weights, widths, out, rows, n_pad, begin, end, scratch
     for s in range(begin, end, STRIDE):
         size = min(STRIDE, end - s)
         for k in range(inputs.size):
-            _copy(inputs[k] + 4 * s, ping + k * STEP, size)
+            _copy_in(inputs[k] + 4 * s, ping + k * STEP, size)
         w, a, b, width = address(weights), ping, pong, inputs.size
         for i in range(1, depth):
             layer(tile, w, width, a, size, RELU, widths[i], b, STEP)
@@ -124,9 +133,9 @@ def backward(tile, inputs, weights, turned, widths, d_out, rows, n_pad, d_inputs
     for s in range(begin, end, STRIDE):
         size = min(STRIDE, end - s)
         for k in range(inputs.size):
-            _copy(inputs[k] + 4 * s, kept + k * STEP, size)
+            _copy_in(inputs[k] + 4 * s, kept + k * STEP, size)
         for k in range(rows):
-            _copy(address(d_out) + 4 * (k * n_pad + s), last + k * STEP, size)
+            _copy_in(address(d_out) + 4 * (k * n_pad + s), last + k * STEP, size)
         if rows < widths[depth]:
             _clear(last + rows * STEP, widths[depth] - rows)
         w, width = address(weights), inputs.size
