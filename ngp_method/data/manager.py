@@ -101,9 +101,9 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def setup_train(self) -> None:
         """Prepares batches of training pixels; images are decoded now, or when first needed outside of training."""
         CONSOLE.print("Setting up training dataset...")
-        self.train_batches = self._batches(
-            self.train_dataset, self.config.train_num_rays_per_batch or 1
-        )  # the pipeline sets it
+        # Without a number of its own the pipeline sets one before the first batch; in evaluation there is no such pipeline.
+        first = self.config.train_num_rays_per_batch or self.config.eval_num_rays_per_batch
+        self.train_batches = self._batches(self.train_dataset, first)
         self.train_pixel_sampler: Any = self.train_batches
         self.train_ray_generator: Any = self._rays(self.train_dataset)
         if self.test_mode == "val":

@@ -37,6 +37,12 @@ def _cpu_bfloat16() -> Kernels:
     return cast(Kernels, CpuKernels(precision="bfloat16"))
 
 
+def _cpu_mixed() -> Kernels:
+    from .cpu import CpuKernels
+
+    return cast(Kernels, CpuKernels(precision="mixed"))
+
+
 def _cpu_float32() -> Kernels:
     from .cpu import CpuKernels
 
@@ -76,6 +82,7 @@ KERNEL_SETS: dict[str, Callable[[], Kernels]] = {
     "reference": _reference,
     "cpu": _cpu,
     "cpu-bfloat16": _cpu_bfloat16,
+    "cpu-mixed": _cpu_mixed,
     "cpu-float32": _cpu_float32,
     "triton": _triton,
     "triton-float32": _triton_float32,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 
 def wanted(ctx: Any, index: int) -> bool:
@@ -25,3 +28,18 @@ def wanted(ctx: Any, index: int) -> bool:
 def kept_buffer(param: Tensor) -> Tensor | None:
     """The gradient to add to, where an optimiser keeps one buffer and says so: that saves two passes over a table."""
     return param.grad if getattr(param, "grad_in_place", False) else None
+
+
+def first_order_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A backward pass without a derivative of its own: to ask for one raises, where it would be zero in silence.
+
+    torch's ``once_differentiable`` marks its results only if the upstream gradient needs a gradient, which that of a sum,
+    as in ``autograd.grad(density.sum(), positions, create_graph=True)``, does not.
+    """
+    once = once_differentiable(backward)
+
+    @wraps(backward)
+    def marked(ctx: Any, *upstream: Tensor) -> Any:
+        return once(ctx, *[g.detach().requires_grad_() for g in upstream] if torch.is_grad_enabled() else upstream)
+
+    return marked

@@ -35,10 +35,13 @@ class InstantHashModelConfig(ModelConfig):
     """Not used: nothing here is made from a text."""
     eval_num_rays_per_chunk: int = 1 << 14
     """Rays rendered at a time in evaluation and in the viewer."""
-    kernels: Literal["auto", "triton", "triton-float32", "tcnn", "cpu", "cpu-bfloat16", "cpu-float32", "reference"] = "auto"
+    kernels: Literal[
+        "auto", "triton", "triton-float32", "tcnn", "cpu", "cpu-bfloat16", "cpu-mixed", "cpu-float32", "reference"
+    ] = "auto"
     """Who computes: auto chooses by device and says so (triton on a GPU, cpu elsewhere). triton needs nothing built, tcnn needs
-    tiny-cuda-nn; cpu is numba, in bfloat16 where the processor multiplies so (cpu-bfloat16 insists on it); with -float32
-    nothing is rounded to 16 bits; reference is plain torch (slow). A kernel set that is named works or stops with an error."""
+    tiny-cuda-nn; cpu is numba in the fastest precision that the processor has instructions for: bfloat16, mixed (float32, but
+    the hash table is read as float16) or float32, each also by name; reference is plain torch (slow). A kernel set that is
+    named works or stops with an error."""
     encoding: Literal["hash", "dense", "frequency", "none"] = "hash"
     """Encoding of positions (the paper's figure 2): multiresolution hash grid, dense multiresolution grid up to 128^3,
     sines and cosines, or the bare coordinates."""

@@ -221,7 +221,7 @@ def test_the_processors_own_instructions_compile_on_any_machine(tmp_path: Path) 
 
 
 def test_by_name_without_bfloat16_a_sentence_says_what_is_missing() -> None:
-    """Neither the processor's nor emulated: the set raises, ``auto`` takes float32 and says why."""
+    """Neither the processor's nor emulated: the set raises, ``auto`` takes the next and says why."""
     program = """
 from ngp_method.kernels import choose_kernels, load_kernels
 kernels, line = choose_kernels("auto", "cpu")
@@ -236,7 +236,7 @@ except ImportError as error:
     assert done.returncode == 0, done.stderr
     first, second = done.stdout.splitlines()
     assert first.startswith("False kernels: cpu (auto")
-    assert first.endswith("float32, as INSTANT_HASH_BFLOAT16 is off")
+    assert first.endswith("float32, the hash table read as float16 (INSTANT_HASH_BFLOAT16 is off)")
     assert second == (
         "The kernels cpu-bfloat16 do not run here, as INSTANT_HASH_BFLOAT16 is off: use --pipeline.model.kernels cpu-float32."
     )

@@ -24,6 +24,7 @@ from support.kernel_cases import (
     kernels_of,
     low_precision,
     nan_memory,  # noqa: F401 - a fixture
+    readable,
     two_thread_results,
 )
 
@@ -73,6 +74,7 @@ def _inputs(n: int, layout: HashGridLayout) -> tuple[Tensor, Tensor]:
 def test_hash_encode(kernel_set: str, n: int, features: int) -> None:
     layout = HashGridLayout(n_features_per_level=features, **MIXED)
     x, (table, c) = _dyadic(n), _inputs(n, layout)
+    table = readable(kernel_set, table)
     got = _encode(kernels_of(kernel_set), x, table, layout, c)
     truth = _encode(REFERENCE, x.double(), table.double(), layout, c.double())
     if low_precision(kernel_set):
@@ -95,6 +97,7 @@ def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, fines
     n = 1000
     x, (table, c) = torch.rand(n, 3, generator=generator(levels)), _inputs(n, layout)
     x[:1], x[1:2] = 0.0, 1.0
+    table = readable(kernel_set, table)
     got = _encode(kernels_of(kernel_set), x, table, layout, c)
     truth = _encode(REFERENCE, x.double(), table.double(), layout, c.double())
     scales = np.array([float(level.scale) for level in layout.levels])
@@ -226,7 +229,7 @@ def test_tables_of_the_same_address_are_told_apart(kernel_set: str) -> None:
     kernels, layout = kernels_of(kernel_set), HashGridLayout(**MIXED)
     x = _dyadic(20)
     for seed in range(6):
-        table = torch.rand(layout.n_params, generator=generator(seed))
+        table = readable(kernel_set, torch.rand(layout.n_params, generator=generator(seed)))
         got = kernels.dense_features(kernels.hash_encode(x, table, layout))
         truth = REFERENCE.hash_encode(x, table, layout)
         assert_near(got, truth, 4 * (tol.ROUNDOFF_BF16 if low_precision(kernel_set) else tol.LATTICE_EXACT), f"{seed}")

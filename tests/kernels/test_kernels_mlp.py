@@ -22,6 +22,7 @@ from support.kernel_cases import (
     kernels_of,
     low_precision,
     nan_memory,  # noqa: F401 - a fixture
+    readable,
     two_thread_results,
 )
 
@@ -201,6 +202,7 @@ def test_the_whole_field(kernel_set: str, n: int) -> None:
     c = torch.randn(n, 19, generator=rng)
     numbers = [layout.n_params, DENSITY.n_params, COLOUR.n_params]
     start = [torch.randn(k, generator=rng) * scale for k, scale in zip(numbers, (1.0, 0.2, 0.2))]
+    start[0] = readable(kernel_set, start[0])
 
     def run(kernels: Kernels, dtype: torch.dtype, rounded: bool = False) -> list[Tensor]:
         leaves = [v.to(dtype, copy=True).requires_grad_() for v in (*start, x)]

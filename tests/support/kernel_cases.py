@@ -37,6 +37,15 @@ def low_precision(name: str) -> bool:
     return bool(getattr(kernels_of(name), "low_precision", False))
 
 
+def readable(name: str, table: Tensor) -> Tensor:
+    """The table rounded to what the set can read of it exactly: to float16 if it computes in float32 from a float16 copy.
+
+    Whatever it computes from that must be as exact as float32 is. (Low-precision sets are compared by their whole error.)
+    """
+    half = getattr(kernels_of(name), "reads_half", False) and not low_precision(name)
+    return table.half().to(table.dtype) if half else table
+
+
 def generator(*seed: int) -> torch.Generator:
     """Random numbers that depend on the case alone."""
     return torch.Generator().manual_seed(int(np.random.SeedSequence(seed).generate_state(1)[0]))

@@ -1,4 +1,4 @@
-"""The kernel set for processors: numba for what is irregular, matrix products for what is not."""
+"""The kernel set for processors: numba kernels of explicit vectors, on threads of their own."""
 
 from __future__ import annotations
 

@@ -7,6 +7,9 @@ import math
 import numpy as np
 from numba import njit
 
+from .simd import LANES, spread_u
+from .simd_memory import load, store
+
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 HALF = np.float32(0.5)
@@ -75,21 +78,32 @@ def backward(  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def copy_runs(source, target, old_first, new_first, counts, begin, end):  # type: ignore[no-untyped-def]
-    """target[row, new run] = source[row, old run] for the runs of all rays, rows begin .. end - 1 (any 4-byte type)."""
+    """target[row, new run] = source[row, old run] for the runs of all rays, rows begin .. end - 1 (uint32).
+
+    Sixteen at a time, also what lies behind a run: the next one, or the caller, writes over that. Runs are short.
+    """
     for row in range(begin, end):
         a, b = source[row], target[row]
         for r in range(counts.shape[0]):
-            i, j = old_first[r], new_first[r]
-            for k in range(counts[r]):
+            i, j, n, k = np.int64(old_first[r]), np.int64(new_first[r]), np.int64(counts[r]), np.int64(0)
+            while k < n and i + k + LANES <= a.size and j + k + LANES <= b.size:
+                store(b, j + k, load(a, i + k))
+                k += LANES
+            while k < n:
                 b[j + k] = a[i + k]
+                k += 1
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def fill_runs(source, target, first, counts, begin, end):  # type: ignore[no-untyped-def]
-    """target[row, run of ray r] = source[row, r], rows begin .. end - 1."""
+    """target[row, run of ray r] = source[row, r], rows begin .. end - 1, in the way of :func:`copy_runs`."""
     for row in range(begin, end):
         a, b = source[row], target[row]
         for r in range(counts.shape[0]):
-            value, j = a[r], first[r]
-            for k in range(counts[r]):
+            value, j, n, k = a[r], np.int64(first[r]), np.int64(counts[r]), np.int64(0)
+            while k < n and j + k + LANES <= b.size:
+                store(b, j + k, spread_u(value))
+                k += LANES
+            while k < n:
                 b[j + k] = value
+                k += 1

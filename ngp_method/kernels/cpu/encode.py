@@ -18,26 +18,24 @@ def copy_half(target: Tensor, source: Tensor) -> None:
     pool.run(lambda c: target[slice(*ranges[c])].copy_(source[slice(*ranges[c])]), len(ranges))
 
 
-def _forward(x: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
-    """Positions rows and a float16 (float32) table -> int32 pairs (float32 rows)."""
-    half = table.dtype == torch.float16
-    features = layout.n_features_per_level
+def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool) -> Tensor:
+    """Positions rows and a float16 or float32 table -> float32 rows, or int32 pairs of bfloat16 (of float16 tables only)."""
+    half, n, features = table.dtype == torch.float16, x.shape[1], layout.n_features_per_level
     per_entry = features // 2 if half else features
-    n = x.shape[1]
-    out = torch.empty(layout.n_levels * per_entry, n, dtype=torch.int32 if half else torch.float32)
-    kernel = hashgrid.encode_half if half else hashgrid.encode_float
-    xs, target = x.numpy(), (buffers.words(out) if half else out.numpy())
-    source = buffers.words(table.view(torch.int32))
+    out_rows = features // 2 if paired else features
+    out = torch.empty(layout.n_levels * out_rows, n, dtype=torch.int32 if paired else torch.float32)
+    xs, target, source = x.numpy(), buffers.words(out), buffers.words(table.view(torch.int32))
     shift = per_entry.bit_length() - 1
     ranges = pool.chunks(n, hashgrid.BLOCK)
 
     def task(chunk: int) -> None:
         for index, level in enumerate(layout.levels):
             part = source[level.offset * per_entry : (level.offset + level.entries) * per_entry]
-            kernel(
-                xs, part, target, level.scale, level.resolution, level.entries, level.dense, shift,
-                index * per_entry, *ranges[chunk],
-            )  # fmt: skip
+            of_level = (level.scale, level.resolution, level.entries, level.dense, shift, index * out_rows)
+            if half:
+                hashgrid.encode_half(xs, part, target, *of_level, paired, *ranges[chunk])
+            else:
+                hashgrid.encode_float(xs, part, target, *of_level, *ranges[chunk])
 
     pool.run(task, len(ranges))
     return out
@@ -92,12 +90,13 @@ def dense(features: Tensor) -> Tensor:
 
 
 class HashEncode(torch.autograd.Function):
-    """(positions, table, float16 table or None, layout, features or None) -> features."""
+    """(positions, table, float16 table or None, whether in pairs, layout, features or None) -> features."""
 
     @staticmethod
     def forward(
-        ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout, features: Tensor | None
-    ) -> Tensor:
+        ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, paired: bool, layout: HashGridLayout,
+        features: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """Encode, or take over features that were encoded before."""
         n = positions.shape[0]
         x = buffers.tensor_to_rows(positions)
@@ -105,8 +104,8 @@ class HashEncode(torch.autograd.Function):
         ctx.layout, ctx.n = layout, n
         if features is not None:
             return features.view_as(features)
-        out = _forward(x, table.detach() if half is None else half, layout)
-        return buffers.rows_to_tensor(out, n) if half is None else buffers.pairs_to_tensor(out, n)
+        out = _forward(x, table.detach() if half is None else half, layout, paired)
+        return buffers.pairs_to_tensor(out, n) if paired else buffers.rows_to_tensor(out, n)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -122,4 +121,4 @@ class HashEncode(torch.autograd.Function):
             d_table = target if kept is None else None
         if wanted(ctx, 0):
             d_positions = _position_gradient(x, upstream, table, ctx.layout, ctx.n)
-        return d_positions, d_table, None, None, None
+        return d_positions, d_table, None, None, None, None

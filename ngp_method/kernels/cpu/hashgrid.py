@@ -1,9 +1,9 @@
 """Hash-grid kernels: one level, a range of samples, sixteen samples at a time.
 
 Forward is bound by cache misses: 128 look-ups a sample at 16 levels. Hence the levels are walked one after the other (one
-level's table is all that must stay in the cache), the table is read as float16 where the rest runs in bfloat16 (half the
-bytes), and the look-ups of sixteen samples are in flight at once. Backward gives each level to one thread, so that no
-addition needs to be atomic and the sum does not depend on the number of threads.
+level's table is all that must stay in the cache), the table is read as float16 unless all is to be exact float32 (half the
+bytes, and two features a look-up), and the look-ups of sixteen samples are in flight at once. Backward gives each level to one
+thread, so that no addition needs to be atomic and the sum does not depend on the number of threads.
 
 Rows: arrays of features are level-major, one row per feature or pair of features, samples along the row, padded to
 ``BLOCK``. A *word* is 32 bits of the table: one float32, or two float16.
@@ -75,16 +75,17 @@ def _corners(px, py, pz, resolution, entries, dense):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, begin, end):  # type: ignore[no-untyped-def]
-    """One level from a float16 table to pairs of bfloat16.
+def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, paired, begin, end):  # type: ignore[no-untyped-def]
+    """One level from a float16 table to pairs of bfloat16, or to float32.
 
     Args:
         x: float32 [3, n] positions; n, begin and end are multiples of 16.
         table: uint32 words of this level.
-        out: uint32 [rows, n]; rows row .. row + 2^shift - 1 are written.
+        out: uint32 [rows, n]; written from row ``row`` on.
         scale, resolution, entries, dense: the level.
         shift: log2 of the words per entry.
         row: first row written.
+        paired: a row of two bfloat16 a sample per word; else two rows that hold the bits of a float32.
         begin, end: range of samples.
     """
     x0, x1, x2 = x[0], x[1], x[2]
@@ -110,12 +111,16 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, be
             a, b = gather(table, (i6 << by) + q), gather(table, (i7 << by) + q)
             v = v + w3 * (gx * low_half(a) + fx * low_half(b))
             u = u + w3 * (gx * high_half(a) + fx * high_half(b))
-            store(out[row + word], i, pair_bf16(v, u))
+            if paired:
+                store(out[row + word], i, pair_bf16(v, u))
+            else:
+                store(out[row + 2 * word], i, v)
+                store(out[row + 2 * word + 1], i, u)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, begin, end):  # type: ignore[no-untyped-def]
-    """The same from a float32 table (one word per feature) to float32 rows."""
+    """The same from a float32 table (one word per feature) to float32: 2^shift rows."""
     x0, x1, x2 = x[0], x[1], x[2]
     s, half, one = spread_f(np.float32(scale)), spread_f(HALF), spread_f(ONE)
     by = spread_u(np.uint32(shift))

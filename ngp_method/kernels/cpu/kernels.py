@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from ..adam import AdamSettings, AdamState
@@ -15,8 +14,27 @@ from ..layout import HashGridLayout, MLPLayout
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
 from ..spherical import spherical_harmonics
-from . import adam, bfloat16, buffers, encode, mlp, mlp_bfloat16, pool, volume
+from . import adam, bfloat16, buffers, encode, mlp, mlp_bfloat16, pool, processor, volume
 from . import cells as grid_cells
+
+PRECISIONS = ("bfloat16", "mixed", "float32")
+"""What the kernels may compute in, the fastest first."""
+
+
+def best_precision() -> str:
+    """The first of :data:`PRECISIONS` for which the processor has instructions."""
+    if bfloat16.TILES or bfloat16.DOTS:
+        return "bfloat16"
+    return "mixed" if processor.half_conversion() else "float32"
+
+
+def _refusal(precision: str) -> str | None:
+    """Half a sentence: why this processor cannot compute so; None where it can."""
+    if precision == "bfloat16" and not bfloat16.engines():
+        return bfloat16.why_not()
+    if precision == "mixed" and not processor.half_conversion():
+        return "this processor (or what numba compiles for) does not convert float16"
+    return None
 
 
 class CpuKernels(Defaults):
@@ -24,7 +42,9 @@ class CpuKernels(Defaults):
 
     Args:
         precision: ``bfloat16`` (features and hidden layers in bfloat16, table read as float16; see :mod:`.bfloat16` for what
-            multiplies so), ``float32``, or ``auto``: bfloat16 where the processor itself has it.
+            multiplies so), ``mixed`` (float32 but for the table, which is read as float16), ``float32`` (everything), or
+            ``auto``: the first of them for which the processor itself has the instructions (all with AVX2 or NEON convert
+            float16).
         threads: threads to use; default: what torch was set to.
     """
 
@@ -32,30 +52,36 @@ class CpuKernels(Defaults):
     asynchronous = False
 
     def __init__(self, precision: str = "auto", threads: int | None = None) -> None:
-        if precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision must be auto, float32 or bfloat16, not '{precision}'.")
-        engines, real = bfloat16.engines(), bfloat16.TILES or bfloat16.DOTS
-        if precision == "bfloat16" and not engines:
+        if precision not in ("auto", *PRECISIONS):
+            raise ValueError(f"precision must be auto, {', '.join(PRECISIONS)}, not '{precision}'.")
+        refusal = _refusal(precision)
+        if refusal is not None:
             raise ImportError(
-                f"The kernels cpu-bfloat16 do not run here, as {bfloat16.why_not()}: use --pipeline.model.kernels cpu-float32."
+                f"The kernels cpu-{precision} do not run here, as {refusal}: use --pipeline.model.kernels cpu-float32."
             )
         count = pool.use_threads(threads)
-        self.low_precision = precision == "bfloat16" or (precision == "auto" and real)
         if precision != "auto":
             self.name = f"cpu-{precision}"
+        taken = best_precision() if precision == "auto" else precision
+        self.low_precision = taken == "bfloat16"
+        self.reads_half = taken in ("bfloat16", "mixed")
         self.half_tables = half_copies(encode.copy_half)
         self._grid = Derived(volume.pack_grid)
-        kind = f"bfloat16 by {bfloat16.describe(engines[0])}" if self.low_precision else "float32"
-        if precision == "auto" and not real:
-            kind += f", as {bfloat16.why_not()}"
+        kind = {
+            "bfloat16": f"bfloat16 by {bfloat16.describe(bfloat16.engines()[0])}" if self.low_precision else "",
+            "mixed": "float32, the hash table read as float16",
+            "float32": "float32",
+        }[taken]
+        if precision == "auto" and not self.low_precision:
+            kind += f" ({bfloat16.why_not()})"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
         if layout.n_features_per_level == 1:
             raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
-        half = self.half_tables.of(table) if self.low_precision else None
-        result = encode.HashEncode.apply(positions, table, half, layout, features)
+        half = self.half_tables.of(table) if self.reads_half else None
+        result = encode.HashEncode.apply(positions, table, half, self.low_precision, layout, features)
         assert isinstance(result, Tensor)
         return result
 
@@ -68,11 +94,7 @@ class CpuKernels(Defaults):
         """See the interface."""
         if self.low_precision:
             return mlp_bfloat16.perceptron(parts, weights, layout, rows)
-        dense = [encode.dense(part) for part in parts]
-        missing = layout.padded_input - sum(part.shape[1] for part in dense)
-        if missing:
-            dense.append(torch.zeros(dense[0].shape[0], missing))
-        return mlp.perceptron(dense, weights, layout, rows)
+        return mlp.perceptron([encode.dense(part) for part in parts], weights, layout, rows)
 
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]

@@ -1,101 +1,69 @@
-"""Small perceptrons on the CPU as float32 matrix products: any processor, chunk by chunk so that activations stay in cache."""
+"""Small perceptrons as a torch operation on the fused float32 kernels (see :mod:`.mlp_fused`): any processor."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ..gradients import first_order_only
 from ..layout import MLPLayout
-from . import buffers, pool
+from . import buffers, mlp_fused, pool
+from .mlp_fused_tiles import Tile
 
 CHUNK = 8192
-"""Samples per chunk: 64 neurons * 8192 * 4 bytes = 2 MB, what one core's second-level cache holds."""
+"""Samples per chunk of :func:`fixed_chunks`."""
+
+SUMMED = 2048
+"""Samples whose gradients of the weights are summed by one thread: small enough to keep many threads busy."""
 
 
-def _matrices(weights: Tensor, layout: MLPLayout) -> list[Tensor]:
-    flat = weights.detach()
-    return [flat[o : o + rows * cols].view(rows, cols) for o, (rows, cols) in zip(layout.offsets, layout.shapes)]
-
-
-def fixed_chunks(n: int) -> list[tuple[int, int]]:
+def fixed_chunks(n: int, chunk: int = CHUNK) -> list[tuple[int, int]]:
     """Chunks of one size whatever the number of threads: sums over chunks then do not depend on it."""
-    return [(begin, min(begin + CHUNK, n)) for begin in range(0, n, CHUNK)]
+    return [(begin, min(begin + chunk, n)) for begin in range(0, n, chunk)]
 
 
 class Perceptron(torch.autograd.Function):
-    """(weights, layout, rows, *parts) -> [N, rows]; parts are [N, C_i] float32."""
+    """(weights, layout, rows, tile or None, *parts) -> [N, rows]; parts are [N, C_i] float32."""
 
     @staticmethod
-    def forward(ctx: Any, weights: Tensor, layout: MLPLayout, rows: int, *parts: Tensor) -> Tensor:
-        """One product per layer and chunk; the first layer's matrix is cut by columns, so that parts are never joined."""
+    def forward(ctx: Any, weights: Tensor, layout: MLPLayout, rows: int, tile: Tile | None, *parts: Tensor) -> Tensor:
+        """All layers of a block of samples before the next block; hidden layers are not kept."""
         n = parts[0].shape[0]
-        size = buffers.padded(n)
         inputs = [buffers.tensor_to_rows(part) for part in parts]
-        matrices = _matrices(weights, layout)
-        keep = any(ctx.needs_input_grad)
-        hidden = [torch.empty(layout.n_neurons, size) for _ in range(layout.n_hidden_layers if keep else 0)]
-        out = torch.empty(rows, size)
-        ranges = fixed_chunks(size)
-
-        def task(chunk: int) -> None:
-            begin, end = ranges[chunk]
-            column, h = 0, None
-            for part in inputs:
-                width = part.shape[0]
-                product = matrices[0][:, column : column + width] @ part[:, begin:end]
-                h = product if h is None else h.add_(product)
-                column += width
-            assert h is not None
-            for index, matrix in enumerate(matrices[1:]):
-                h.relu_()
-                if keep:
-                    hidden[index][:, begin:end] = h
-                last = index == len(matrices) - 2
-                h = (matrix[:rows] if last else matrix) @ h
-            out[:, begin:end] = h
-
-        pool.run(task, len(ranges))
-        ctx.save_for_backward(weights, *inputs, *hidden)
-        ctx.layout, ctx.n, ctx.rows, ctx.n_parts = layout, n, rows, len(parts)
+        wanted = ctx.needs_input_grad[4:]
+        plan = mlp_fused.prepare(weights.detach().numpy(), layout, [p.shape[1] for p in parts], rows, wanted, tile)
+        out = torch.empty(rows, buffers.padded(n))
+        sources, target = mlp_fused.addresses([part.numpy() for part in inputs]), out.numpy()
+        ranges = pool.chunks(out.shape[1], mlp_fused.STRIDE, per_thread=4)
+        pool.run(lambda c: mlp_fused.forward(sources, plan, target, *ranges[c]), len(ranges))
+        ctx.save_for_backward(*inputs)
+        ctx.plan, ctx.n = plan, n
         return buffers.rows_to_tensor(out, n)
 
     @staticmethod
+    @first_order_only
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of the weights and of every part."""
-        weights, *saved = ctx.saved_tensors
-        layout: MLPLayout = ctx.layout
-        inputs, hidden = saved[: ctx.n_parts], saved[ctx.n_parts :]
+        """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them."""
+        inputs, plan = ctx.saved_tensors, ctx.plan
         upstream = buffers.gradient_to_rows(grad_outputs[0])
-        matrices = _matrices(weights, layout)
-        d_inputs = [torch.empty_like(part) for part in inputs]
-        ranges = fixed_chunks(upstream.shape[1])
-        partial = torch.zeros(len(ranges), layout.n_params)
-
-        def task(chunk: int) -> None:
-            begin, end = ranges[chunk]
-            d_matrices = _matrices(partial[chunk], layout)
-            g = upstream[:, begin:end]
-            for index in reversed(range(1, len(matrices))):
-                below = hidden[index - 1][:, begin:end]
-                torch.mm(g, below.t(), out=d_matrices[index][: g.shape[0]])
-                g = (matrices[index][: g.shape[0]].t() @ g).mul_(below > 0)
-            column = 0
-            for part, d_part in zip(inputs, d_inputs):
-                width = part.shape[0]
-                d_matrices[0][:, column : column + width] = g @ part[:, begin:end].t()
-                torch.mm(matrices[0][:, column : column + width].t(), g, out=d_part[:, begin:end])
-                column += width
-
-        pool.run(task, len(ranges))
-        d_parts = [buffers.rows_to_tensor(d, ctx.n) for d in d_inputs]
-        return partial.sum(0), None, None, *d_parts
+        asked = [torch.empty_like(part) if wanted else None for part, wanted in zip(inputs, ctx.needs_input_grad[4:])]
+        ranges = fixed_chunks(upstream.shape[1], SUMMED)
+        partial = np.zeros((len(ranges), plan.layout.n_params), np.float32)
+        sources, d_out = mlp_fused.addresses([part.numpy() for part in inputs]), upstream.numpy()
+        targets = mlp_fused.addresses([part.numpy() for part in asked if part is not None])
+        pool.run(lambda c: mlp_fused.backward(sources, plan, d_out, targets, partial[c], *ranges[c]), len(ranges))
+        d_parts = [None if part is None else buffers.rows_to_tensor(part, ctx.n) for part in asked]
+        return torch.from_numpy(mlp_fused.in_order(partial.sum(0), plan.layout)), None, None, None, *d_parts
 
 
-def perceptron(parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None) -> Tensor:
+def perceptron(
+    parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None, tile: Tile | None = None
+) -> Tensor:
     """The operation ``mlp`` of the interface on float32 features."""
-    result = Perceptron.apply(weights, layout, rows or layout.n_output_dims, *parts)
+    result = Perceptron.apply(weights, layout, rows or layout.n_output_dims, tile, *parts)
     assert isinstance(result, Tensor)
     return result

@@ -1,4 +1,8 @@
-"""What the processor can do, as far as kernels are written for it."""
+"""What the processor can do, as far as kernels are written for it, and as far as numba compiles for it.
+
+numba compiles for NUMBA_CPU_NAME and NUMBA_CPU_FEATURES where they are set. A name of a processor stands for features that
+nobody lists, so what a name may mean is asked of LLVM: by compiling a line, and looking at what became of it.
+"""
 
 from __future__ import annotations
 
@@ -8,41 +12,51 @@ import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
 
 _PROBES = {
-    "avx2": ("<8 x i32>", "add <8 x i32> %x, %x", "vpaddd\t%ymm"),
-    "fma": ("float", "call float @llvm.fma.f32(float %x, float %x, float %x)", "vfmadd"),
-    "f16c": ("<8 x half>", "fadd <8 x half> %x, %x", "vcvtph2ps"),
-    "avx512f": ("<16 x float>", "fadd <16 x float> %x, %x", "%zmm"),
+    "avx2": ("<8 x i32>", "<8 x i32> %x", "add <8 x i32> %x, %x", "vpaddd\t%ymm"),
+    "fma": ("float", "float %x", "call float @llvm.fma.f32(float %x, float %x, float %x)", "vfmadd"),
+    "f16c": ("<8 x half>", "<8 x half> %x", "fadd <8 x half> %x, %x", "vcvtph2ps"),
+    "avx512f": ("<16 x float>", "<16 x float> %x", "fadd <16 x float> %x, %x", "%zmm"),
 }
-"""Type and operation of a small function, and what stands in its assembly where the compiler may use the feature."""
+"""Result, argument and body of a small function, and what stands in its assembly where the compiler may use the feature."""
 
 
-@lru_cache(maxsize=1)
-def _target() -> frozenset[str]:
-    """LLVM's names of what numba compiles for: the processor's, or those of NUMBA_CPU_NAME and NUMBA_CPU_FEATURES.
-
-    A name of a processor without a list of features means the features of that processor, and LLVM does not list them: the ones
-    that kernels of ours ask for are found by compiling what needs them.
-    """
-    triple, name, words = cpu_target.target_context.codegen().magic_tuple()[:3]
-    if words:
-        return frozenset(word[1:] for word in words.split(",") if word.startswith("+"))
-    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=name, features="", opt=3)
-    return frozenset(feature for feature in _PROBES if _compiles_to(machine, *_PROBES[feature]))
-
-
-def _compiles_to(machine: llvm.TargetMachine, kind: str, operation: str, wanted: str) -> bool:
-    function = f"define {kind} @f({kind} %x) {{\n%y = {operation}\nret {kind} %y\n}}"
-    source = f"declare float @llvm.fma.f32(float, float, float)\n{function}"
-    return wanted in machine.emit_assembly(llvm.parse_assembly(source))
+@lru_cache(maxsize=16)
+def _assembly(result: str, arguments: str, line: str) -> str:
+    """What one line of LLVM becomes, as a function."""
+    triple, name, features = cpu_target.target_context.codegen().magic_tuple()
+    machine = llvm.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=2)
+    body = f"define {result} @probe({arguments}) {{\n  %z = {line}\n  ret {result} %z\n}}\n"
+    declared = "declare float @llvm.fma.f32(float, float, float)\n"
+    return str(machine.emit_assembly(llvm.parse_assembly(f'target triple = "{triple}"\n{declared}{body}')))
 
 
 @lru_cache(maxsize=1)
 def _features() -> frozenset[str]:
-    """What the processor has and numba compiles for."""
+    """LLVM's names of what the processor has and numba compiles for."""
+    words = cpu_target.target_context.codegen().magic_tuple()[2]
+    if words:
+        target = {word[1:] for word in words.split(",") if word.startswith("+")}
+    else:
+        target = {name for name, (result, given, line, wanted) in _PROBES.items() if wanted in _assembly(result, given, line)}
     host = llvm.get_host_cpu_features()
-    return frozenset(name for name in _target() if host.get(name, False))
+    return frozenset(name for name in target if host.get(name, False))
 
 
 def has(*names: str) -> bool:
-    """Whether the processor has all of these (LLVM's names, e.g. ``avx512bf16``) and numba may use them."""
+    """Whether the processor has all of these (LLVM's names, e.g. ``avx512bf16``) and numba may use them.
+
+    Where only a processor's name was given, no more than ``avx2``, ``fma``, ``f16c`` and ``avx512f`` is known.
+    """
     return _features().issuperset(names)
+
+
+def wide_registers() -> bool:
+    """Whether sixteen float32 are one register (AVX-512), of which there are 32 then."""
+    return "zmm" in _assembly("<16 x float>", "<16 x float> %x, <16 x float> %y", "fadd <16 x float> %x, %y")
+
+
+def half_conversion() -> bool:
+    """Whether there are instructions between float16 and float32 (F16C, NEON): no helper functions called."""
+    there = _assembly("<16 x float>", "<16 x half> %x", "fpext <16 x half> %x to <16 x float>")
+    back = _assembly("<16 x half>", "<16 x float> %x", "fptrunc <16 x float> %x to <16 x half>")
+    return not any(helper in text for text in (there, back) for helper in ("hfsf2", "sfhf2", "h2f", "f2h"))

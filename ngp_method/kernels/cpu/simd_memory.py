@@ -9,7 +9,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .simd import _F32, _I1, _I16, _I32, _VF, _VU, LANES, _splat, f32x16, u32x16
+from .processor import wide_registers
+from .simd import _F32, _I1, _I16, _I32, _VF, _VU, LANES, f32x16, u32x16
 
 
 def _element_pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any) -> Any:
@@ -42,23 +43,67 @@ def store(typingctx: Any, array: Any, index: Any, vector: Any) -> Any:
     return types.void(array, types.int64, vector), codegen
 
 
-@intrinsic
-def gather(typingctx: Any, array: Any, index: Any) -> Any:
-    """array[index[k]] for each lane k, of a contiguous 1-D uint32 array shorter than 2^31."""
+class _Elements(ir.Instruction):
+    """Pointers to elements of a uint32 array, for a vector of indices: what llvmlite's own ``gep`` does not build.
 
+    LLVM knows them for one base and 32-bit offsets, which is what the look-up instructions take.
+    """
+
+    def __init__(self, parent: Any, base: Any, index: Any) -> None:
+        super().__init__(parent, ir.VectorType(base.type, LANES), "getelementptr", [base, index])
+
+    def descr(self, buf: list[str]) -> None:
+        """The instruction as LLVM reads it."""
+        base, index = self.operands
+        operands = f"{base.type} {base.get_reference()}, {index.type} {index.get_reference()}"
+        buf.append(f"{self.opname} {_I32}, {operands}\n")
+
+
+def _look_up(builder: Any, data: Any, index: Any) -> Any:
+    pointers = _Elements(builder.block, data, index)
+    builder._insert(pointers)
+    fnty = ir.FunctionType(_VU, [pointers.type, _I32, ir.VectorType(_I1, LANES), _VU])
+    fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.masked.gather.v16i32.v16p0")
+    every = ir.Constant(ir.VectorType(_I1, LANES), [1] * LANES)
+    return builder.call(fn, [pointers, ir.Constant(_I32, 4), every, ir.Constant(_VU, ir.Undefined)])
+
+
+def _one_by_one(builder: Any, data: Any, index: Any) -> Any:
+    found = ir.Constant(_VU, ir.Undefined)
+    for lane in range(LANES):
+        number = ir.Constant(_I32, lane)
+        offset = builder.zext(builder.extract_element(index, number), ir.IntType(64))
+        found = builder.insert_element(found, builder.load(builder.gep(data, [offset])), number)
+    return found
+
+
+def _gather(array: Any, how: Any) -> Any:
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        data = cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data
-        base = builder.ptrtoint(data, ir.IntType(64))
-        wide = ir.VectorType(ir.IntType(64), LANES)
-        offset = builder.shl(builder.zext(args[1], wide), ir.Constant(wide, [2] * LANES))
-        address = builder.add(_splat(builder, base, wide), offset)
-        pointers = builder.inttoptr(address, ir.VectorType(_I32.as_pointer(), LANES))
-        fnty = ir.FunctionType(_VU, [pointers.type, _I32, ir.VectorType(_I1, LANES), _VU])
-        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.masked.gather.v16i32.v16p0")
-        every = ir.Constant(ir.VectorType(_I1, LANES), [1] * LANES)
-        return builder.call(fn, [pointers, ir.Constant(_I32, 4), every, ir.Constant(_VU, ir.Undefined)])
+        return how(builder, cgutils.create_struct_proxy(sig.args[0])(context, builder, value=args[0]).data, args[1])
 
     return u32x16(array, u32x16), codegen
+
+
+@intrinsic
+def gather_at_once(typingctx: Any, array: Any, index: Any) -> Any:
+    """:func:`gather` by the processor's own instruction, where LLVM thinks it has a fast one."""
+    return _gather(array, _look_up)
+
+
+@intrinsic
+def gather_one_by_one(typingctx: Any, array: Any, index: Any) -> Any:
+    """:func:`gather` by sixteen loads."""
+    return _gather(array, _one_by_one)
+
+
+@intrinsic
+def gather(typingctx: Any, array: Any, index: Any) -> Any:
+    """array[index[k]] for each lane k, of a contiguous 1-D uint32 array shorter than 2^31.
+
+    The instruction where registers hold sixteen lanes (AVX-512); else loads. Processors that look up eight at once (AVX2) are
+    no faster that way, and much slower where a leak had to be mended (Gather Data Sampling).
+    """
+    return _gather(array, _look_up if wide_registers() else _one_by_one)
 
 
 @intrinsic

@@ -114,8 +114,6 @@ def keep_first(samples: PackedSamples, counts: Tensor, features: Sequence[Tensor
     sources += [_rows(one) for one in features]
     targets = [torch.empty(1, n, dtype=t.dtype) for t in sources[:3]]
     targets += [torch.empty(t.shape[0], buffers.padded(n), dtype=t.dtype) for t in sources[3:]]
-    for target in targets[3:]:
-        target[:, n:] = 0
     jobs = [(i, row) for i, source in enumerate(sources) for row in range(source.shape[0])]
     words = [(buffers.words(a), buffers.words(b)) for a, b in zip(sources, targets)]
     ranges = pool.chunks(len(jobs), 1, at_least=1, per_thread=2)
@@ -125,6 +123,8 @@ def keep_first(samples: PackedSamples, counts: Tensor, features: Sequence[Tensor
             compositing.copy_runs(*words[i], old, new, runs, row, row + 1)
 
     pool.run(task, len(ranges))
+    for target in targets[3:]:
+        target[:, n:] = 0
     kept = PackedSamples(targets[0][0], targets[1][0], targets[2][0], packed)
     return kept, [_tensor(target, n) for target in targets[3:]]
 
@@ -133,10 +133,10 @@ def spread(features: Tensor, samples: PackedSamples) -> Tensor:
     """The operation ``spread``."""
     source, n = _rows(features), samples.n_samples
     target = torch.empty(source.shape[0], buffers.padded(n), dtype=source.dtype)
-    target[:, n:] = 0
     first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
     a, b, ranges = buffers.words(source), buffers.words(target), pool.chunks(source.shape[0], 1, at_least=1)
     pool.run(lambda c: compositing.fill_runs(a, b, first, counts, *ranges[c]), len(ranges))
+    target[:, n:] = 0
     return _tensor(target, n)
 
 
