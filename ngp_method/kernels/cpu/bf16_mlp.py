@@ -23,12 +23,11 @@ the alternative is to write and read 384 bytes, which takes longer, and 25 MB fo
 
 from __future__ import annotations
 
-import threading
 from typing import Optional
 
 import numpy as np
 
-from . import tiles
+from . import pool, tiles
 from .amx import TILE_BYTES
 from .bf16_mlp_blocks import (
     BLOCK,
@@ -46,7 +45,7 @@ from .bf16_mlp_blocks import (
 )
 from .bf16_mlp_dots import accumulate as accumulate_dots
 from .bf16_mlp_dots import layer as layer_dots
-from .bf16_mlp_weights import PreparedMLP, aligned, prepare
+from .bf16_mlp_weights import PreparedMLP, prepare
 from .bf16_pairs import address
 from .simd import LANES
 
@@ -158,17 +157,6 @@ def _backward(x, weights, transposed, widths, numbers, d_out, d_rows, dx, paired
         dw[numbers[i]] += totals[i]
 
 
-_local = threading.local()
-
-
-def _scratch(n_bytes: int) -> np.ndarray:
-    """This thread's working memory, at least n_bytes of it (fresh memory each call would cost page faults)."""
-    found = getattr(_local, "words", None)
-    if found is None or 4 * found.size < n_bytes:
-        found = _local.words = aligned(n_bytes)
-    return found
-
-
 def _flat(name: str, array: np.ndarray, dtype: type, n_pad: int, least: int, most: int) -> np.ndarray:
     """The array as one vector, or a ValueError that says what is wanted."""
     good = array.ndim == 2 and array.shape[1] == n_pad and least <= array.shape[0] <= most
@@ -215,7 +203,7 @@ def forward(x: np.ndarray, mlp: PreparedMLP, out: np.ndarray, begin: int, end: i
     flat_x = _inputs(x, mlp, begin, end)
     flat_out, rows, paired = _target("out", out, x.shape[1], 1, int(mlp.widths[-1]))
     size = -(-int(mlp.widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
-    scratch = _scratch(SUMS_BYTES + 2 * size)
+    scratch = pool.scratch(SUMS_BYTES + 2 * size)
     _forward(flat_x, mlp.weights, mlp.widths, flat_out, x.shape[1], rows, paired, begin, end, scratch, mlp.tiled)
 
 
@@ -252,6 +240,6 @@ def backward(
         raise ValueError(f"dw must be contiguous float32 [{mlp.gradient.size}].")
     size = -(-int(widths.max()) // 32) * 2 * GROUPS * TILE_BYTES
     fixed = 4 * mlp.gradient.size + SUMS_BYTES + 2 * GROUPS * TILE_BYTES
-    scratch = _scratch(fixed + (1 + widths.size) * size)
+    scratch = pool.scratch(fixed + (1 + widths.size) * size)
     sides = (flat_x, mlp.weights, mlp.transposed, widths, mlp.gradient, flat_d, d_out.shape[0], flat_dx, paired, dw)
     _backward(*sides, n_pad, begin, end, scratch, mlp.tiled)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numba import njit
 
@@ -17,6 +15,13 @@ SKIP_BITS = 3
 SKIP = 1 << SKIP_BITS
 LOW = SKIP - 1
 """Edge, in cells, of the blocks that are stepped over whole when empty."""
+
+REGION_BITS = 2
+REGION = SKIP << REGION_BITS
+"""Edge, in cells, of the regions of blocks that are stepped over whole: most rays begin and end in air."""
+
+EMPTY_REGION, EMPTY_BLOCK, FULL = np.uint8(0), np.uint8(1), np.uint8(2)
+"""What is known of a block: its whole region is empty, it is empty, some cell is occupied."""
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -53,12 +58,13 @@ def march_rays(  # type: ignore[no-untyped-def]
         bits, blocks: the occupancy grid as :func:`pack_occupancy` makes it.
         center: float32 [3]; unit: edge of the unit cube; cone, min_step, max_step: the step law (world units).
         limit: most samples of one ray.
-        t_out, dt_out: float32 [end - begin, limit], begins and lengths of the samples.
+        t_out, dt_out: float32, begins and lengths of the samples, ray after ray; room for (end - begin) * limit.
         counts: int32 [R].
         resume: float32 [R], where the ray stands when it stopped: t_max or more if it is done.
     """
     levels, grid = np.int32(blocks.shape[0]), np.int32(blocks.shape[1] * SKIP)
-    inv_unit = ONE / unit
+    inv_unit, edge = ONE / unit, np.float32(grid)
+    base = 0
     for r in range(begin, end):
         ox = (rays_o[r, 0] - center[0]) * inv_unit
         oy = (rays_o[r, 1] - center[1]) * inv_unit
@@ -68,7 +74,6 @@ def march_rays(  # type: ignore[no-untyped-def]
         t, t_end = t_min[r], t_max[r]
         t += jitter[r] * min(max(t * cone, min_step), max_step)
         n = 0
-        row = r - begin
         while t < t_end and n < limit:
             dt = min(max(t * cone, min_step), max_step)
             middle = t + HALF * dt
@@ -78,25 +83,28 @@ def march_rays(  # type: ignore[no-untyped-def]
                 reach = max(max(max(abs(px), abs(py)), abs(pz)), TINY)
                 by_step = _exponent(dt * inv_unit * np.float32(2 * grid))
                 level = min(max(max(_exponent(reach) + 1, by_step), 0), levels - 1)
-            scale = np.float32(grid) / np.float32(1 << level)
+            scale = edge / np.float32(1 << level)
             # Coordinates in cells of this cascade.
-            shift = HALF * np.float32(grid)
+            shift = HALF * edge
             qx, qy, qz = px * scale + shift, py * scale + shift, pz * scale + shift
-            ix, iy, iz = np.int32(math.floor(qx)), np.int32(math.floor(qy)), np.int32(math.floor(qz))
-            if ix < 0 or iy < 0 or iz < 0 or ix >= grid or iy >= grid or iz >= grid:
+            if not (ZERO <= qx < edge and ZERO <= qy < edge and ZERO <= qz < edge):
                 t += dt
                 continue
+            # Towards zero is down where nothing is below zero, and needs no call of a function, as floor does here.
+            ix, iy, iz = np.int32(qx), np.int32(qy), np.int32(qz)
             bx, by, bz = ix >> SKIP_BITS, iy >> SKIP_BITS, iz >> SKIP_BITS
-            full = blocks[level, bx, by, bz] != 0
-            if full and (bits[level, bx, by, bz, ix & LOW, iy & LOW] >> (iz & LOW)) & 1:
-                t_out[row, n] = t
-                dt_out[row, n] = dt
+            state = blocks[level, bx, by, bz]
+            if state == FULL and (bits[level, bx, by, bz, ix & LOW, iy & LOW] >> (iz & LOW)) & 1:
+                t_out[base + n] = t
+                dt_out[base + n] = dt
                 n += 1
                 t += dt
                 continue
             size = ONE
-            if not full:
+            if state == EMPTY_BLOCK:
                 size, ix, iy, iz = np.float32(SKIP), bx, by, bz
+            elif state == EMPTY_REGION:
+                size, ix, iy, iz = np.float32(REGION), bx >> REGION_BITS, by >> REGION_BITS, bz >> REGION_BITS
             ahead = min(_exit(qx, jx, ix, size), min(_exit(qy, jy, iy, size), _exit(qz, jz, iz, size))) / scale
             # The cell was chosen for this step's length and this shell of the cascades: leave neither unseen.
             target = middle + max(ahead, ZERO)
@@ -108,12 +116,17 @@ def march_rays(  # type: ignore[no-untyped-def]
                     inner = np.float32(1 << (level - 1)) * HALF
                     target = min(target, middle + _entry(px, py, pz, dx, dy, dz, inner))
             t += dt
-            dt = min(max(t * cone, min_step), max_step)
-            while t + HALF * dt < target and t < t_end:
-                t += dt
+            if cone == ZERO:  # the same steps, all of one length, without working it out
+                while t + HALF * dt < target and t < t_end:
+                    t += dt
+            else:
                 dt = min(max(t * cone, min_step), max_step)
+                while t + HALF * dt < target and t < t_end:
+                    t += dt
+                    dt = min(max(t * cone, min_step), max_step)
         counts[r] = n
         resume[r] = t
+        base += n
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -134,14 +147,16 @@ def _entry(px, py, pz, dx, dy, dz, half):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def fill(t_in, dt_in, first, counts, t_starts, t_ends, ray_indices, begin, end):  # type: ignore[no-untyped-def]
-    """Copy the rows of :func:`march_rays` into the packed layout."""
+    """Copy what :func:`march_rays` found of rays begin .. end - 1 into the packed layout."""
+    source = 0
     for r in range(begin, end):
-        row, base = r - begin, first[r]
+        base = first[r]
         for k in range(counts[r]):
-            t = t_in[row, k]
+            t = t_in[source + k]
             t_starts[base + k] = t
-            t_ends[base + k] = t + dt_in[row, k]
+            t_ends[base + k] = t + dt_in[source + k]
             ray_indices[base + k] = r
+        source += counts[r]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -162,16 +177,26 @@ def pack_occupancy(occupied, bits, blocks):  # type: ignore[no-untyped-def]
     Args:
         occupied: uint8 [K, G, G, G].
         bits: uint8 [K, G / 8, G / 8, G / 8, 8, 8]: block, then x and y within it; z within it is the bit.
-        blocks: uint8 [K, G / 8, G / 8, G / 8], whether any cell of a block is occupied.
+        blocks: uint8 [K, G / 8, G / 8, G / 8], FULL, EMPTY_BLOCK or EMPTY_REGION. A region may not reach out of the grid, where
+            another cascade holds: there are none in a grid whose edge is no multiple of theirs.
     """
     levels, grid = occupied.shape[0], occupied.shape[1]
     bits[:] = 0
-    blocks[:] = 0
+    blocks[:] = EMPTY_BLOCK
     for k in range(levels):
         for x in range(grid):
             for y in range(grid):
                 for z in range(grid):
                     if occupied[k, x, y, z]:
                         bx, by, bz = x >> SKIP_BITS, y >> SKIP_BITS, z >> SKIP_BITS
-                        blocks[k, bx, by, bz] = 1
+                        blocks[k, bx, by, bz] = FULL
                         bits[k, bx, by, bz, x & LOW, y & LOW] |= np.uint8(1 << (z & LOW))
+    if grid % REGION == 0:
+        edge = 1 << REGION_BITS
+        for k in range(levels):
+            for x in range(0, grid // SKIP, edge):
+                for y in range(0, grid // SKIP, edge):
+                    for z in range(0, grid // SKIP, edge):
+                        region = blocks[k, x : x + edge, y : y + edge, z : z + edge]
+                        if region.max() != FULL:
+                            region[:] = EMPTY_REGION

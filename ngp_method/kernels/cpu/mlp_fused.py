@@ -18,7 +18,6 @@ of its sums.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -27,12 +26,9 @@ from itertools import pairwise
 import numpy as np
 
 from ..layout import MLPLayout
-from . import mlp_fused_kernels
+from . import mlp_fused_kernels, pool
 from .mlp_fused_kernels import STRIDE
 from .mlp_fused_tiles import Tile, best_tile
-
-ALIGNED = 64
-"""Bytes: a cache line, and the largest vector register."""
 
 
 def _groups(width: int, count: int) -> list[tuple[int, int]]:
@@ -124,19 +120,6 @@ def prepare(
     return Plan(layout, tile, rows, widths, weights[plain], weights[turned])
 
 
-_local = threading.local()
-
-
-def _scratch(count: int) -> np.ndarray:
-    """This thread's working memory, at least ``count`` float32 (fresh memory each call would cost page faults)."""
-    found = getattr(_local, "floats", None)
-    if found is None or found.size < count:
-        raw = np.empty(count + ALIGNED // 4, np.float32)
-        start = (-raw.ctypes.data % ALIGNED) // 4
-        found = _local.floats = raw[start : start + count]
-    return found
-
-
 def addresses(parts: Sequence[np.ndarray]) -> np.ndarray:
     """Where each row of float32 [C_i, n_pad] parts begins: int64 [sum of C_i]. The caller keeps the parts alive."""
     found = [part.ctypes.data + np.arange(part.shape[0]) * part.strides[0] for part in parts]
@@ -152,7 +135,7 @@ def forward(inputs: np.ndarray, plan: Plan, out: np.ndarray, begin: int, end: in
         out: float32 [plan.rows, n_pad], written.
         begin, end: multiples of 32.
     """
-    scratch = _scratch(2 * int(plan.widths.max()) * STRIDE)
+    scratch = pool.scratch(4 * 2 * int(plan.widths.max()) * STRIDE).view(np.float32)
     sides = (plan.tile, inputs, plan.weights, plan.widths, out.reshape(-1), plan.rows, out.shape[1])
     mlp_fused_kernels.forward(*sides, begin, end, scratch)
 
@@ -178,7 +161,7 @@ def backward(
     """
     widths = [int(width) for width in plan.widths]
     across = max(min(pair) for pair in pairwise(widths))
-    scratch = _scratch((len(widths) * max(widths) + across) * STRIDE)
+    scratch = pool.scratch(4 * (len(widths) * max(widths) + across) * STRIDE).view(np.float32)
     sides = (plan.tile, inputs, plan.weights, plan.turned, plan.widths, d_out.reshape(-1), plan.rows)
     mlp_fused_kernels.backward(*sides, d_out.shape[1], d_inputs, totals, begin, end, scratch)
 

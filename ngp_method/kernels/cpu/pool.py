@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
 
+import numpy as np
 import torch
 
 _pool: ThreadPoolExecutor | None = None
@@ -74,3 +76,22 @@ def chunks(n: int, multiple: int, at_least: int = 1024, per_thread: int = 1) -> 
     size = -(-n // wanted)
     size = -(-size // multiple) * multiple
     return [(begin, min(begin + size, n)) for begin in range(0, n, size)]
+
+
+CACHE_LINE = 64
+"""Bytes; also the largest vector register."""
+
+_local = threading.local()
+
+
+def scratch(n_bytes: int) -> np.ndarray:
+    """This thread's working memory, uint32 [n_bytes / 4 or more] from a cache line on, until it is asked for again.
+
+    Fresh memory each call would cost a page fault for every 4 KiB: more than most kernels take for as much.
+    """
+    found: np.ndarray | None = getattr(_local, "words", None)
+    if found is None or 4 * found.size < n_bytes:
+        raw = np.empty(n_bytes // 4 + CACHE_LINE // 4, np.uint32)
+        start = (-raw.ctypes.data % CACHE_LINE) // 4
+        found = _local.words = raw[start : start + n_bytes // 4]
+    return found

@@ -46,17 +46,19 @@ def march(
     numbers = [np.float32(v) for v in (geometry.unit_size, geometry.cone_angle, geometry.min_step, geometry.max_step)]
     center = np.asarray(geometry.center, np.float32)
     ranges = pool.chunks(n_rays, RAYS_PER_TASK, at_least=1, per_thread=-(-n_rays // RAYS_PER_TASK))
-    kept: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0), np.empty(0))] * len(ranges)
+    kept: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0, np.float32), np.empty(0, np.float32))] * len(ranges)
 
     def walk(task: int) -> None:
         begin, end = ranges[task]
-        t, dt = np.empty((end - begin, limit), np.float32), np.empty((end - begin, limit), np.float32)
+        most = (end - begin) * limit
+        room = pool.scratch(8 * most).view(np.float32)
+        t, dt = room[:most], room[most : 2 * most]
         marching.march_rays(
             o, d, near, far, shift, *grid, center, *numbers, limit, t, dt, counts.numpy(), resume.numpy(),
             begin, end,
         )  # fmt: skip
-        longest = int(counts[begin:end].max())
-        kept[task] = (t[:, :longest].copy(), dt[:, :longest].copy())
+        found = int(counts[begin:end].sum())
+        kept[task] = (t[:found].copy(), dt[:found].copy())
 
     pool.run(walk, len(ranges))
     packed = packed_info_from_counts(counts)
