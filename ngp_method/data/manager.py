@@ -22,6 +22,9 @@ from ngp_method.data.images import ByteDataset
 from ngp_method.data.pixels import PixelBatches
 from ngp_method.data.rays import CachedRayGenerator
 
+GPU_SHARE = 0.25
+"""Share of a GPU's free memory that images may take without being asked to; training needs the rest."""
+
 
 @dataclass
 class InstantHashDataManagerConfig(VanillaDataManagerConfig):
@@ -33,6 +36,9 @@ class InstantHashDataManagerConfig(VanillaDataManagerConfig):
     """Reads the scene. auto-data, the default, recognises the format."""
     train_num_rays_per_batch: Optional[int] = None  # type: ignore[assignment] # nerfstudio's own need a number
     """Rays of the first training step; after it their number follows the sample budget. Default: the budget / 256."""
+    images_on_gpu: Optional[bool] = None  # type: ignore[assignment] # nerfstudio's own is one or the other
+    """Keep the images' bytes on the GPU, so that batches are drawn there. Default: if they take less than a quarter of what is
+    free on it."""
     eval_num_rays_per_batch: int = 4096
     """Rays of the evaluation batches whose loss is logged."""
     pixel_sampler: tyro.conf.Suppress[PixelSamplerConfig] = field(default_factory=PixelSamplerConfig)
@@ -123,7 +129,20 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def _batches(self, dataset: ByteDataset, num_rays: int) -> PixelBatches:
         # nerfstudio seeds torch before it builds the pipeline: the sampler's own seed follows from that one
         seed = int(torch.randint(2**62, (1,)))
-        return PixelBatches(dataset, num_rays, self.device, self.config.images_on_gpu, seed)
+        return PixelBatches(dataset, num_rays, self.device, self._on_gpu(dataset), seed)
+
+    def _on_gpu(self, dataset: ByteDataset) -> bool:
+        """Whether a dataset's bytes are to lie on the device."""
+        device = torch.device(self.device)
+        if self.config.images_on_gpu is not None or device.type != "cuda":
+            return bool(self.config.images_on_gpu)
+        size, (free, _) = 4 * int(dataset.starts[-1]), torch.cuda.mem_get_info(device)
+        fits = size < GPU_SHARE * free
+        where = (
+            "on the GPU" if fits else "in the host's memory, as they would take more than a quarter of what is free on the GPU"
+        )
+        CONSOLE.print(f"{len(dataset)} images ({size / 1e9:.2f} GB with alpha) are kept {where}.", soft_wrap=True)
+        return fits
 
     def _rays(self, dataset: ByteDataset) -> CachedRayGenerator:
         tables: dict[tuple[float, ...], Tensor] = self.__dict__.setdefault("_ray_tables", {})

@@ -77,8 +77,14 @@ class PixelBatches:
         row = torch.div(within, width, rounding_mode="floor")
         indices = torch.stack([image, row, within - row * width], dim=-1)
         # index_select takes less than half the time of pixels[chosen]
-        colors = pixels.index_select(0, chosen).to(self.device).float().mul_(1.0 / 255.0)
-        return {"image": colors, "indices": indices.to(self.device)}
+        colors = self._to_device(pixels.index_select(0, chosen)).float().mul_(1.0 / 255.0)
+        return {"image": colors, "indices": self._to_device(indices)}
+
+    def _to_device(self, drawn: Tensor) -> Tensor:
+        """To where training goes on; from the host to a GPU by way of pinned memory, so that the host need not wait."""
+        if self.device.type == "cuda" and drawn.device.type == "cpu":
+            return drawn.pin_memory().to(self.device, non_blocking=True)
+        return drawn.to(self.device)
 
     def _draw(self, total: int, count: int) -> Tensor:
         """Rows of ``pixels``, [count] int64; by rejection where there are masks."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
+from .constants import constant
 from .defaults import Defaults, limited
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
@@ -194,7 +195,7 @@ def cascade_of(positions: Tensor, dt: Tensor, geometry: SceneGeometry, resolutio
         geometry: the scene.
         resolution: cells along an edge of a cascade.
     """
-    centre = torch.tensor(geometry.center, dtype=positions.dtype, device=positions.device)
+    centre = constant(geometry.center, positions)
     reach = ((positions - centre).abs().amax(-1)) / geometry.unit_size
     by_position = torch.frexp(reach)[1] + 1
     by_step = torch.frexp(dt / geometry.unit_size * 2 * resolution)[1]
@@ -205,7 +206,7 @@ def look_up(positions: Tensor, dt: Tensor, occupied: Tensor, geometry: SceneGeom
     """Whether the cell that holds each position is occupied, [N] bool; False outside the scene box."""
     resolution = occupied.shape[1]
     cascade = cascade_of(positions, dt, geometry, resolution)
-    centre = torch.tensor(geometry.center, dtype=positions.dtype, device=positions.device)
+    centre = constant(geometry.center, positions)
     unit = (positions - centre) / geometry.unit_size * torch.exp2(-cascade.to(positions.dtype))[:, None] + 0.5
     cell = torch.floor(unit * resolution).long()
     inside = ((cell >= 0) & (cell < resolution)).all(-1)

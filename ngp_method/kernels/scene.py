@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .constants import constant
+
 SQRT3 = math.sqrt(3.0)
 
 MAX_STEPS = 1024
@@ -91,6 +93,11 @@ class SceneGeometry:
         """The innermost cascade in world units, [2, 3] float32."""
         return self._box(1)
 
+    def aabb_like(self, positions: Tensor) -> Tensor:
+        """:attr:`aabb` on the device of a tensor and in its type, made once. Not to be written to."""
+        (x, y, z), (u, v, w) = self.aabb.tolist()
+        return constant(((x, y, z), (u, v, w)), positions)
+
     def _box(self, scale: float) -> Tensor:
         center = torch.tensor(self.center, dtype=torch.float32)
         half = 0.5 * scale * self.unit_size
@@ -98,7 +105,7 @@ class SceneGeometry:
 
     def normalize(self, positions: Tensor) -> Tensor:
         """World positions [..., 3] -> [0, 1]^3 over the *whole* box (what the encodings take)."""
-        lo = torch.tensor(self.center, dtype=positions.dtype, device=positions.device) - 0.5 * self.box_size
+        lo = constant(self.center, positions) - 0.5 * self.box_size
         return (positions - lo) * (1.0 / self.box_size)
 
     @property

@@ -19,6 +19,7 @@ from ..errors import fail
 from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
+from ..kernels.constants import constant
 from ..kernels.scene import SceneGeometry
 from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
@@ -108,7 +109,7 @@ class InstantHashModel(Model):
         default = self.config.near_plane if self.config.near_plane is not None else self.geometry.near
         near = torch.full_like(o[:, 0], default) if bundle.nears is None else bundle.nears.reshape(-1).float()
         far = torch.full_like(o[:, 0], torch.inf) if bundle.fars is None else bundle.fars.reshape(-1).float()
-        return intersect_box(o, d, self.geometry.aabb.to(o), near.clamp(min=0.0), far)
+        return intersect_box(o, d, self.geometry.aabb_like(o), near.clamp(min=0.0), far)
 
     def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
         traced = self.tracer(o, d, t_min, t_max)
@@ -123,7 +124,7 @@ class InstantHashModel(Model):
         # Rays that met next to nothing have a depth behind everything rather than noise.
         solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, t_min, t_max, self.geometry)
         outputs = {
-            "rgb": blend(found.rgbs, found.opacities, self.background().to(o)).clamp(0.0, 1.0),
+            "rgb": blend(found.rgbs, found.opacities, self.background(o)).clamp(0.0, 1.0),
             "accumulation": opacities,
             "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
             "median_depth": found.median_depths[:, None],
@@ -138,12 +139,14 @@ class InstantHashModel(Model):
         """Whether normals are rendered along: always, but the viewer knows better (see :mod:`.viewer`)."""
         return self.viewer_comfort.wants_normals()
 
-    def background(self) -> Tensor:
-        """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one."""
+    def background(self, like: Tensor) -> Tensor:
+        """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one.
+
+        Args:
+            like: gives device and type.
+        """
         override = renderers.BACKGROUND_COLOR_OVERRIDE
-        if override is not None:
-            return override.float().cpu()
-        return torch.tensor(BACKGROUNDS[self.config.eval_background_color])
+        return constant(BACKGROUNDS[self.config.eval_background_color], like) if override is None else override.to(like)
 
     # -- losses, metrics, pictures
 
@@ -169,11 +172,11 @@ class InstantHashModel(Model):
         """Prediction and target over one background: the same random one for both calls of a step."""
         image, rgbs = batch["image"].to(self.device), outputs["rgb"]
         if not self.training:
-            return rgbs, over_background(image, self.background().to(rgbs))
+            return rgbs, over_background(image, self.background(rgbs))
         if "background" not in outputs:
             kind = self.config.background_color
             outputs["background"] = (
-                torch.rand_like(rgbs) if kind == "random" else torch.tensor(BACKGROUNDS[kind]).to(rgbs).expand_as(rgbs)
+                torch.rand_like(rgbs) if kind == "random" else constant(BACKGROUNDS[kind], rgbs).expand_as(rgbs)
             )
         background = outputs["background"]
         target = over_background(image, background)
@@ -185,7 +188,7 @@ class InstantHashModel(Model):
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
         """PSNR, SSIM and, where its weights are there, LPIPS of a picture; pictures for the log."""
         predicted = outputs["rgb"]
-        truth = over_background(batch["image"].to(predicted), self.background().to(predicted))
+        truth = over_background(batch["image"].to(predicted), self.background(predicted))
         images = {
             "img": torch.cat([truth, predicted], dim=1),
             "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
@@ -198,7 +201,7 @@ class InstantHashModel(Model):
         rgb, alpha = outputs[output_name], outputs["accumulation"]
         if output_name != "rgb":
             return torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1)
-        color = (rgb - (1.0 - alpha) * self.background().to(rgb)) / alpha.clamp(min=1e-6)
+        color = (rgb - (1.0 - alpha) * self.background(rgb)) / alpha.clamp(min=1e-6)
         return torch.cat([color.clamp(0.0, 1.0), alpha], -1)
 
     # -- training

@@ -254,3 +254,23 @@ def test_one_held_out_image_of_nerfstudios_ngp_parser(tmp_path: Path) -> None:
     outputs = InstantNGPDataParserConfig(data=data).setup().get_dataparser_outputs(split="val")
     with pytest.raises(UserError, match=r"0008\.png is the only image .* leave the subcommand out"):
         ByteDataset(outputs)
+
+
+@pytest.mark.parametrize(
+    ("asked", "device", "free", "expected"),
+    [
+        (None, "cpu", 0, False),
+        (True, "cpu", 0, True),
+        (None, "cuda", 10**9, True),
+        (None, "cuda", 10_000, False),
+        (False, "cuda", 10**9, False),
+        (True, "cuda", 10_000, True),
+    ],
+)
+def test_images_lie_on_the_gpu_where_they_fit(
+    asked: bool | None, device: str, free: int, expected: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = manager(scenes.write_blender(tmp_path, train=4), images_on_gpu=asked)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**10))
+    data.device = device
+    assert data._on_gpu(data.train_dataset) == expected

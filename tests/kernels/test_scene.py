@@ -65,3 +65,16 @@ def test_describe_is_one_line_that_says_why() -> None:
     assert "\n" not in line
     for part in ("aabb_scale 16", "5 cascade(s)", "near 0.1", "from transforms.json"):
         assert part in line
+
+
+def test_constants_are_made_once_for_a_type_and_can_be_trained_with() -> None:
+    geometry = SceneGeometry(center=(1.0, 2.0, 3.0), unit_size=2.0, aabb_scale=4)
+    single, double = torch.zeros(3), torch.zeros(3, dtype=torch.float64)
+    with torch.inference_mode():
+        first = geometry.aabb_like(single)
+    assert torch.equal(first, geometry.aabb)
+    assert geometry.aabb_like(torch.ones(7)) is first
+    assert geometry.aabb_like(double).dtype == torch.float64
+    x = torch.rand(5, 3, requires_grad=True)
+    (x * first[0]).sum().backward()  # a tensor of inference mode would refuse
+    assert x.grad is not None
