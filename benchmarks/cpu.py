@@ -3,7 +3,8 @@
     python benchmarks/cpu.py lego --seconds 60            # $NGP_DATA/lego or ../shared/data/lego, at 200x200
     python benchmarks/cpu.py fox --seconds 120            # at 270x480, every 8th image held out
     python benchmarks/cpu.py path/to/scene --scale 0.5 --seconds 60
-    python benchmarks/cpu.py fox --seconds 300 --peer nerfacto
+    python benchmarks/cpu.py fox --seconds 300 --peer nerfacto --peer-seconds 900
+    python benchmarks/cpu.py lego --seconds 60 --ordinary  # held to AVX2, as on a laptop without AVX-512
     python benchmarks/cpu.py report                       # table and curves of all recorded runs
 
 Trains for N seconds of training time (evaluation and rendering are not counted), evaluates on all held-out views, and prints
@@ -14,8 +15,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,15 @@ sys.path.insert(0, str(HERE))
 
 from measure import machine, report, scenes  # noqa: E402
 
+ORDINARY = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "NUMBA_CACHE_DIR": str(Path(tempfile.gettempdir()) / "instant-hash-ordinary"),
+}
+"""Environment in which numba, oneDNN and torch use no more than AVX2, FMA and F16C: what every PC since 2013 has."""
+
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
@@ -36,6 +48,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--scale", type=float, default=None, help="scale of the images of a folder (default 1)")
     parser.add_argument("--curve", type=float, nargs="*", default=[], help="also evaluate at these seconds of training")
     parser.add_argument("--peer", choices=["nerfacto"], default=None, help="run another method beside it, in turn")
+    parser.add_argument("--peer-seconds", type=float, default=None, help="seconds of the peer's training (default: as many)")
+    parser.add_argument("--ordinary", action="store_true", help="held to AVX2, whatever the processor has")
     parser.add_argument("--method", default="instant-hash", help="what is trained")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")
@@ -45,13 +59,14 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def beside(args: argparse.Namespace, figures: dict[str, Any]) -> dict[str, Any]:
     """The peer's figures, from a process of its own (its own thread settings and loggers), and the ratios."""
-    command = [sys.executable, __file__, args.scene, "--seconds", str(args.seconds), "--method", args.peer]
+    seconds = args.peer_seconds or args.seconds
+    command = [sys.executable, __file__, args.scene, "--seconds", str(seconds), "--method", args.peer]
     if args.scale is not None:
         command += ["--scale", str(args.scale)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     peer = json.loads(done.stdout.strip().splitlines()[-1])
     return {
-        "peer": {"method": args.peer, **peer},
+        "peer": {"method": args.peer, "seconds": seconds, **peer},
         "rays_per_s_ratio": round(figures["rays_per_s"] / peer["rays_per_s"], 2),
         "render_rays_per_s_ratio": round(figures["render_rays_per_s"] / peer["render_rays_per_s"], 2),
     }
@@ -63,6 +78,8 @@ def main() -> None:
     if args.scene == "report":
         print(json.dumps(report.write(HERE / "results")))
         return
+    if args.ordinary and any(os.environ.get(name) != value for name, value in ORDINARY.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ORDINARY})  # read when numba is imported
     from measure import training
 
     data, scale = scenes.find(args.scene, args.scale)
@@ -72,10 +89,17 @@ def main() -> None:
         return
     if args.peer:
         figures |= beside(args, figures)
-    record = {**machine.describe(), "command": " ".join(["python", "benchmarks/cpu.py", *sys.argv[1:]]), **figures}
+    held = "AVX2" if args.ordinary else ""
+    record = {
+        **machine.describe(),
+        "held_to": held,
+        "command": " ".join(["python", "benchmarks/cpu.py", *sys.argv[1:]]),
+        **figures,
+    }
     folder = HERE / "results" / "runs"
     folder.mkdir(parents=True, exist_ok=True)
-    name = f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s-{record['date'].replace(':', '')}.json"
+    kind = "-ordinary" if args.ordinary else ""
+    name = f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s{kind}-{record['date'].replace(':', '')}.json"
     (folder / name).write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps({"scene": args.scene, "seconds": args.seconds, **figures}))
 

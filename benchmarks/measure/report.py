@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 COLUMNS = ("scene", "seconds", "steps", "psnr", "ssim", "samples_per_s", "rays_per_s", "render_rays_per_s", "peak_rss_gb",
-           "first_step_s")  # fmt: skip
+           "first_step_s", "kernels", "held_to")  # fmt: skip
 
 
 def _scene(record: dict[str, Any]) -> tuple[str, float]:
@@ -39,7 +39,7 @@ def write(folder: Path) -> dict[str, str]:
         for method, figures in (("instant-hash", record), (record.get("peer", {}).get("method"), record.get("peer"))):
             if not figures:
                 continue
-            row = {"scene": scene, "seconds": seconds, **figures}
+            row = {"scene": scene, "seconds": seconds, "held_to": record.get("held_to", ""), **figures}
             cells = [str(row.get(name, "")) for name in COLUMNS]
             lines.append(
                 f"| {method} | " + " | ".join(cells) + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
@@ -50,7 +50,7 @@ def write(folder: Path) -> dict[str, str]:
                 [p["seconds"] for p in points],
                 [p["psnr"] for p in points],
                 style,
-                label=f"{scene}, {method}, {seconds:.0f} s",
+                label=f"{scene}, {method}, {seconds:.0f} s, " + (record.get("held_to") or record["machine"].split(" Proc")[0]),
             )
     axes.set(xlabel="seconds of training", ylabel="PSNR of held-out views (dB)")
     axes.grid(alpha=0.3)

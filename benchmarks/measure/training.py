@@ -141,6 +141,7 @@ class Clock:
 def evaluate(pipeline: Any) -> dict[str, float]:
     """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
     from ngp_method.studio.metrics import psnr, ssim
+    from ngp_method.studio.model import without_normals
     from ngp_method.volume.losses import over_background
 
     model = pipeline.model
@@ -148,7 +149,8 @@ def evaluate(pipeline: Any) -> dict[str, float]:
     sums, rays, seconds, views = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
     for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader:
         began = time.monotonic()
-        predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
+        with without_normals():  # as ns-eval renders
+            predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
         seconds += time.monotonic() - began
         truth = over_background(batch["image"].float(), torch.ones(3))
         a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
@@ -187,5 +189,6 @@ def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: 
         "first_step_s": round(clock.first_step_s, 1),
         "occupancy_share": round(clock.occupancy_s / clock.used, 3),
         "views": figures["views"],
+        "kernels": getattr(getattr(trainer.pipeline.model, "kernels", None), "description", ""),
         "curve": curve,
     }

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Optional
 
@@ -32,6 +35,22 @@ from .model_config import InstantHashModelConfig
 from .viewer import ViewerComfort
 
 BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
+
+
+_normals_wanted: ContextVar[bool] = ContextVar("normals_wanted", default=True)
+
+
+@contextmanager
+def without_normals() -> Iterator[None]:
+    """Within it, this thread's pictures have normals of a uniform grey: for those who look at colours or depths alone.
+
+    Normals are about half the work near a surface. nerfstudio asks for all outputs and says of none that it is needed.
+    """
+    token = _normals_wanted.set(False)
+    try:
+        yield
+    finally:
+        _normals_wanted.reset(token)
 
 
 class InstantHashModel(Model):
@@ -136,8 +155,8 @@ class InstantHashModel(Model):
         return outputs
 
     def wants_normals(self) -> bool:
-        """Whether normals are rendered along: always, but the viewer knows better (see :mod:`.viewer`)."""
-        return self.viewer_comfort.wants_normals()
+        """Whether normals are rendered along: not within :func:`without_normals`, and as the viewer wants them."""
+        return _normals_wanted.get() and self.viewer_comfort.wants_normals()
 
     def background(self, like: Tensor) -> Tensor:
         """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one.

@@ -11,7 +11,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from ..volume.ray_budget import RayBudget
-from .model import InstantHashModel
+from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
 
 
@@ -45,3 +45,14 @@ class InstantHashPipeline(VanillaPipeline):
         found = super().get_train_loss_dict(step)
         self.datamanager.set_num_rays(self._budget.adapt(**self.model.counts))
         return found
+
+    def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """nerfstudio's, over all held-out views; what it measures and saves has no normals."""
+        with without_normals():
+            return dict(super().get_average_image_metrics(*args, **kwargs))
+
+    def get_eval_image_metrics_and_images(self, step: int) -> tuple[Any, Any]:
+        """nerfstudio's, of one held-out view."""
+        with without_normals():
+            metrics, images = super().get_eval_image_metrics_and_images(step)
+        return metrics, images

@@ -110,6 +110,7 @@ class TurntableCommand:
         """Loads, renders, writes, and says where."""
         from nerfstudio.cameras.camera_paths import get_path_from_json
 
+        from ngp_method.studio.model import without_normals  # after what it takes to say --help
         from ngp_method.tools.runs import load_run
 
         if self.frames < 2 or self.size < 16 or self.fps < 1:
@@ -127,7 +128,8 @@ class TurntableCommand:
         pictures: list[NDArray[np.uint8]] = []
         with get_progress("Rendering the turntable", suffix="pictures/s") as progress:
             for index in progress.track(range(self.frames)):
-                outputs = model.get_outputs_for_camera(cameras[index : index + 1])
+                with without_normals():
+                    outputs = model.get_outputs_for_camera(cameras[index : index + 1])
                 rgba = model.get_rgba_image(outputs)
                 pictures.append((rgba.clamp(0, 1) * 255.0 + 0.5).to(torch.uint8).cpu().numpy())
         film = self.output_dir / "turntable.mp4"

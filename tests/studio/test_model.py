@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from ngp_method.kernels import load_kernels
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.method_configs import lite_config
 from ngp_method.studio import model as model_module
-from ngp_method.studio.model import InstantHashModel
+from ngp_method.studio.model import InstantHashModel, without_normals
 from ngp_method.studio.optimizers import NgpAdam
 from ngp_method.studio.pipeline import InstantHashPipeline
 from ngp_method.studio.trainer import InstantHashTrainer
@@ -386,3 +387,22 @@ def test_the_average_is_debiased_and_follows_each_step(model: InstantHashModel, 
 def test_names_that_are_none(build: Callable[[Path, Path], Any], sentence: str, scene: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=sentence):
         build(scene, tmp_path)
+
+
+def test_normals_are_left_out_where_nobody_looks_at_them(trained: InstantHashPipeline) -> None:
+    """Colours and depths are the same to the bit; normals are grey, in this thread alone."""
+    model = trained.model.eval()
+    with torch.no_grad():
+        whole = model.get_outputs(bundle(*rays(150)))
+        with without_normals():
+            plain = model.get_outputs(bundle(*rays(150)))
+            elsewhere: list[dict[str, Tensor]] = []
+            thread = threading.Thread(target=lambda: elsewhere.append(model.get_outputs(bundle(*rays(150)))))
+            thread.start()
+            thread.join()
+    assert set(plain) == set(whole)
+    for name in set(whole) - {"normals"}:
+        assert torch.equal(plain[name], whole[name]), name
+    assert (plain["normals"] == 0.5).all()
+    assert not (whole["normals"] == 0.5).all()
+    assert torch.equal(elsewhere[0]["normals"], whole["normals"])
