@@ -18,7 +18,7 @@ from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
 from ngp_method.volume.losses import blend, huber, leave_out, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
-from ngp_method.volume.ray_budget import RayBudget
+from ngp_method.volume.ray_budget import RayBudget, most_marched
 from ngp_method.volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ngp_method.volume.tracing import Traced, Tracer
 from ngp_method.volume.visibility import seen_cells
@@ -60,7 +60,7 @@ class Training:
         self.grid = OccupancyGrid(self.geometry, kernels, resolution, GRID_UPDATE_SHARE).to(self.device)
         self.grid.mark_unseen(seen_cells(views.lens(), self.geometry, resolution).to(self.device))
         network = self.network
-        self.tracer = Tracer(network, self.grid)
+        self.tracer = Tracer(network, self.grid, most_slots=most_marched(budget))
         for param in network.parameters():
             param.kernels = kernels  # type: ignore[attr-defined]
         self.optimizers = [
@@ -85,7 +85,8 @@ class Training:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * factor
             optimizer.step()
         self.network.finish_average()
-        self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit)
+        if self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit):
+            self.tracer.grid_changed()
         self._count(o.shape[0], traced.marched, traced.kept)
         return loss.detach()
 

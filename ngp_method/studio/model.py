@@ -26,6 +26,7 @@ from ..kernels.constants import constant
 from ..kernels.scene import SceneGeometry
 from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
+from ..volume.ray_budget import most_marched
 from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
 from ..volume.tracing import Tracer
 from ..volume.visibility import seen_cells, step_scale_for
@@ -98,8 +99,8 @@ class InstantHashModel(Model):
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
         if config.mark_unseen and cameras is not None:
             self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
-        self.tracer = Tracer(network, self.grid)
         self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
+        self.tracer = Tracer(network, self.grid, most_slots=most_marched(self.sample_budget))
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
         self.counts = {"rays": 0, "marched": 0, "kept": 0}
@@ -247,7 +248,8 @@ class InstantHashModel(Model):
 
     def _after_step(self, step: int) -> None:
         self.field.network.finish_average()
-        self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit)
+        if self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit):
+            self.tracer.grid_changed()
 
     def occupancy_at(self, positions: Tensor) -> Tensor:
         """World points [N, 3] -> whether their cell holds anything, [N] bool."""

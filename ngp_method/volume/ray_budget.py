@@ -15,6 +15,11 @@ MAX_GROWTH = 2.0
 """Most growth of the number of rays in one step: an odd batch (nearly all rays empty) must not cause a huge one."""
 
 
+def most_marched(samples: int) -> int:
+    """Most samples that a step with such a budget marches once the number of rays has settled, twice over."""
+    return int(2 * samples / MARCHED_WEIGHT)
+
+
 class RayBudget:
     """Adapts the number of rays, as instant-ngp does (testbed_nerf.cu, rays_per_batch).
 

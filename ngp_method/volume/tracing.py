@@ -2,11 +2,13 @@
 
 On a GPU the host waits for the device once in a step, for the number of samples that are trained on: what is computed next is
 as large as that, and so is the next step's number of rays. For the samples that are marched it does not wait: as many slots as
-the last step lets expect are set aside. Should they not do, the last rays are left out of this step.
+the last steps let expect are set aside, and never more than a bound. Should they not do, the last rays are left out of this
+step. Where nothing is known yet, at the start, on resuming, and after the occupancy grid has changed, it waits for those too.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
 
 import torch
@@ -25,8 +27,12 @@ MARGIN = 1.125
 SPARE = 8 * MAX_STEPS
 """Slots on top, for batches of few rays."""
 
-FORGET = 0.9
-"""Samples expected of a ray fall by no more than this a step, so that one odd batch does not leave out half the next."""
+REMEMBERED = 4
+"""Steps whose samples a ray are remembered: slots are set aside for the most of them."""
+
+EXACT_STEPS = 2
+"""Steps at the start that wait for the number of marched samples. Rays may double from one step to the next, and a guess that
+had to come down from the most there can be would set aside a hundred times what is needed."""
 
 
 @dataclass
@@ -53,17 +59,31 @@ class Tracer:
         network: the field.
         grid: occupied cells.
         exact: wait for the number of marched samples, too (on a processor there is nothing to wait for).
+        most_slots: most slots that are ever set aside without knowing; default: no bound.
     """
 
-    def __init__(self, network: RadianceNetwork, grid: OccupancyGrid, exact: bool = False) -> None:
+    def __init__(
+        self, network: RadianceNetwork, grid: OccupancyGrid, exact: bool = False, most_slots: int | None = None
+    ) -> None:
         self.network, self.grid = network, grid
         self.exact = exact or not network.kernels.asynchronous
-        self._per_ray = float(MAX_STEPS)
+        self.most_slots = most_slots
+        self._per_ray: deque[float] = deque(maxlen=REMEMBERED)
+        self._exact_left = EXACT_STEPS
         self._note: Tensor | None = None
+        self._noted: torch.cuda.Event | None = None
+
+    def grid_changed(self) -> None:
+        """What was marched before tells nothing of what will be: the next step waits and sees."""
+        self._per_ray.clear()
+        self._exact_left = max(self._exact_left, 1)
 
     def capacity(self, n_rays: int) -> int | None:
         """Slots for the samples of so many rays; None: as many as there will be."""
-        return None if self.exact else int(MARGIN * self._per_ray * n_rays) + SPARE
+        if self.exact or self._exact_left > 0 or not self._per_ray:
+            return None
+        slots = int(MARGIN * max(self._per_ray) * n_rays) + SPARE
+        return slots if self.most_slots is None else min(slots, self.most_slots)
 
     def __call__(self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor) -> Traced:
         """Trace rays, each begun at a random part of its first step.
@@ -79,20 +99,28 @@ class Tracer:
             room = (counts > 0) | (resume >= t_max)
             self._take_note(torch.stack([counts.sum(), room.sum()]))
         found, kept = self._shade_and_composite(rays_o, rays_d, samples)
-        return Traced(found, room, samples.n_samples if capacity is None else self._marched(), kept)
+        marched, rays = self._marched() if capacity is not None else (samples.n_samples, t_min.shape[0])
+        if rays:
+            self._per_ray.append(marched / rays)
+            self._exact_left = max(0, self._exact_left - 1)
+        return Traced(found, room, marched, kept)
 
     def _take_note(self, numbers: Tensor) -> None:
-        """Have numbers copied to the host, which may read them once it has waited for anything queued later."""
+        """Have numbers copied to the host, to be read once something queued later has been waited for."""
         if self._note is None:
             self._note = torch.zeros(numbers.shape, dtype=numbers.dtype, pin_memory=numbers.is_cuda)
         self._note.copy_(numbers, non_blocking=True)
+        if numbers.is_cuda:
+            self._noted = self._noted or torch.cuda.Event()
+            self._noted.record()
 
-    def _marched(self) -> int:
-        """Samples marched, once the host has waited for those that are kept; and what to expect next."""
+    def _marched(self) -> tuple[int, int]:
+        """Samples marched, and rays there was room for. By now the copy is done, but for steps that waited for nothing."""
         assert self._note is not None
+        if self._noted is not None:
+            self._noted.synchronize()
         marched, rays = self._note.tolist()
-        self._per_ray = max(marched / max(1, rays), FORGET * self._per_ray)
-        return int(marched)
+        return int(marched), int(rays)
 
     def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
         """Density of every sample without gradients, then everything of those in front of the opaque."""

@@ -9,11 +9,12 @@ from torch import Tensor
 from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
-from ngp_method.kernels.scene import MAX_STEPS, SceneGeometry
+from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.losses import huber, leave_out
 from ngp_method.volume.occupancy import OccupancyGrid
+from ngp_method.volume.ray_budget import RayBudget, most_marched
 from ngp_method.volume.rendering import intersect_box
-from ngp_method.volume.tracing import MARGIN, SPARE, Traced, Tracer
+from ngp_method.volume.tracing import EXACT_STEPS, MARGIN, REMEMBERED, SPARE, Traced, Tracer
 from support.kernel_cases import kernels_of, low_precision
 
 SETTINGS = EncodingSettings(n_levels=4, log2_hashmap_size=9, base_resolution=4, finest_resolution=32)
@@ -47,7 +48,8 @@ def _rays(n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def _guessing(network: RadianceNetwork, grid: OccupancyGrid) -> Tracer:
     """A tracer that expects few samples a ray: padding takes the interpreter as long as anything else."""
     tracer = Tracer(network, grid)
-    tracer._per_ray = 60.0
+    tracer._per_ray.append(60.0)
+    tracer._exact_left = 0
     return tracer
 
 
@@ -123,23 +125,51 @@ def test_rays_there_is_no_room_for_are_left_out(kernel_set: str, monkeypatch: py
     assert again.marched == all_traced.marched
 
 
-def test_as_many_slots_as_the_last_step_lets_expect() -> None:
-    """From the most there can be, down by a tenth a step, to what a batch takes and a margin."""
-    field = _field("triton-float32")
-    assert Tracer(*field).capacity(200) == int(MARGIN * MAX_STEPS * 200) + SPARE
-    tracer = _guessing(*field)
-    before = tracer.capacity(200)
-    target = torch.zeros(200, 3)
-    for _ in range(3):
+def test_as_many_slots_as_the_last_steps_let_expect() -> None:
+    """Two steps wait and see; then slots for the most of the last four, and a margin; after a change of the grid once more."""
+    tracer, target = Tracer(*_field("triton-float32")), torch.zeros(200, 3)
+    for _ in range(EXACT_STEPS):
+        assert tracer.capacity(200) is None
         traced = _step(tracer, 200, target)[0]
-        now = tracer.capacity(200)
-        assert before is not None
-        assert now is not None
-        assert now - SPARE == pytest.approx(0.9 * (before - SPARE), abs=1)
-        before = now
-    tracer._per_ray = 0.0
+        assert traced.room is None
+    found = traced.marched
+    assert tracer.capacity(200) == int(MARGIN * found) + SPARE
+    traced = _step(tracer, 200, target)[0]
+    assert traced.room is not None
+    assert traced.room.all()
+    assert traced.marched == found
+    assert tracer.capacity(200) == int(MARGIN * found) + SPARE, "padding was not counted"
+    tracer._per_ray.append(2 * found / 200)
+    for _ in range(REMEMBERED):
+        assert tracer.capacity(200) == int(MARGIN * 2 * found) + SPARE
+        tracer._per_ray.append(found / 200)
+    assert tracer.capacity(200) == int(MARGIN * found) + SPARE, "forgotten"
+    tracer.grid_changed()
+    assert tracer.capacity(200) is None
     _step(tracer, 200, target)
-    assert tracer.capacity(200) == int(MARGIN * (traced.marched / 200) * 200) + SPARE
+    assert tracer.capacity(200) == int(MARGIN * found) + SPARE
+
+
+def test_slots_are_bounded_however_the_rays_grow() -> None:
+    """A start with a full grid that is then pruned: 1,000 samples a ray become 16, and rays double each step.
+
+    No step sets aside more than the bound, and all of them settle.
+    """
+    budget = RayBudget(1 << 18, 1 << 18)
+    tracer = Tracer(*_field("triton-float32"), most_slots=most_marched(budget.samples))
+    slots = []
+    for step in range(60):
+        marched, kept = (1000, 900) if step < 8 else (16, 8)
+        capacity = tracer.capacity(budget.rays)
+        needed = marched * budget.rays
+        slots.append(needed if capacity is None else capacity)
+        tracer._per_ray.append(marched)
+        tracer._exact_left = max(0, tracer._exact_left - 1)
+        if step == 7:
+            tracer.grid_changed()
+        budget.adapt(budget.rays, needed, kept * budget.rays)
+    assert max(slots) <= most_marched(1 << 18)
+    assert slots[-1] <= MARGIN * 16 * budget.rays + SPARE
 
 
 def test_a_batch_without_rays() -> None:
