@@ -42,6 +42,8 @@ class InstantHashTrainer(Trainer):
 
     def __init__(self, config: InstantHashTrainerConfig, local_rank: int = 0, world_size: int = 1) -> None:
         config.check_machine()
+        if config.machine.device_type == "cuda":
+            torch.cuda.set_device(local_rank)  # Triton launches on the current device, whatever a tensor lies on
         # The kernels choose their own precision. A gradient scaler would skip steps, on which the optimiser counts.
         config.mixed_precision = config.use_grad_scaler = False
         with warnings.catch_warnings():

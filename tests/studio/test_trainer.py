@@ -242,6 +242,20 @@ def test_mixed_precision_is_off_with_its_scaler_on_a_cpu(tmp_path: Path, recwarn
     assert not [w for w in recwarn if "GradScaler" in str(w.message)]
 
 
+@pytest.mark.parametrize("rank", [0, 3])
+def test_on_gpus_each_process_makes_its_own_the_current_one(rank: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """nerfstudio does not, and Triton launches on the current device: rank 1's kernels would run on rank 0's GPU."""
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    config = stub_config(tmp_path, mixed_precision=True)
+    config.machine.device_type = "cuda"
+    trainer = config.setup(local_rank=rank, world_size=1)
+    assert chosen == [rank]
+    assert trainer.device == f"cuda:{rank}"
+    assert not trainer.mixed_precision
+
+
 # -- signals, raised in this process at a chosen moment
 
 
