@@ -36,6 +36,7 @@ say() { printf '\n== %s  (%s, %s s)\n' "$1" "$(date -u +%H:%M:%S)" "$SECONDS"; }
 within() { chroot "$folder" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb \
     DEBIAN_FRONTEND=noninteractive "${taken[@]}" /bin/bash -euc "$1"; }
 
+chmod 755 "$folder"  # apt reads as a user of its own
 say "a minimal Debian 12 in $folder"
 debootstrap --variant=minbase bookworm "$folder" ${MIRROR:+"$MIRROR"} >"$folder.log" 2>&1 || { tail "$folder.log"; exit 1; }
 rm -f "$folder.log"
@@ -45,10 +46,13 @@ mount -t tmpfs tmpfs "$folder/dev/shm"
 cp /etc/resolv.conf "$folder/etc/resolv.conf"
 
 taken=()
-for file in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf /etc/xdg/pip/pip.conf; do
+for file in /etc/pip.conf /etc/xdg/pip/pip.conf; do
     if [ -f "$file" ]; then install -D -m 644 "$file" "$folder$file"; fi
 done
-[ -f /etc/ssl/certs/ca-certificates.crt ] && taken+=(PIP_CERT=/etc/ssl/certs/ca-certificates.crt)
+if [ -f /etc/ssl/certs/ca-certificates.crt ]; then  # by another name: Debian's own package writes that file
+    cp /etc/ssl/certs/ca-certificates.crt "$folder/root/trusted.crt"
+    taken+=(PIP_CERT=/root/trusted.crt)
+fi
 while read -r constraint; do  # a file that pip's settings name
     install -D -m 644 "$constraint" "$folder$constraint"
 done < <(sed -n 's/^constraint *= *//p' /etc/xdg/pip/pip.conf 2>/dev/null)
