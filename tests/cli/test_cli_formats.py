@@ -173,11 +173,13 @@ def test_flags_that_cannot_be_met(flags: tuple[str, ...], sentence: str, tmp_pat
 
 def test_settings_from_a_file(workspace: Path, blender: Path) -> None:
     file = workspace / "tiny.yml"
-    file.write_text("pipeline.model.n_levels: 4\npipeline.model.log2_hashmap_size: 14\nmax_num_iterations: 4\n")
+    file.write_text(
+        "method: instant-hash-lite\npipeline.model.n_levels: 4\npipeline.model.log2_hashmap_size: 14\nmax_num_iterations: 4\n"
+    )
     flags = ("--vis=tensorboard", "--output-dir", workspace / "by_file", "--timestamp=run", "--max-num-iterations=3")
     done = run("instant-hash-train", file, "--data", blender, *flags, cwd=workspace).check()
-    assert "ns-train instant-hash --pipeline.model.n-levels 4 --pipeline.model.log2-hashmap-size 14 --data" in done.words
-    base = workspace / "by_file" / "blender" / "instant-hash" / "run"
+    assert "ns-train instant-hash-lite --pipeline.model.n-levels 4 --pipeline.model.log2-hashmap-size 14 --data" in done.words
+    base = workspace / "by_file" / "blender" / "instant-hash-lite" / "run"
     assert checkpoints.steps_in(base / "nerfstudio_models") == [2]  # the flag wins over the file
     config = yaml.load((base / "config.yml").read_text(), Loader=yaml.Loader)
     assert config.pipeline.model.n_levels == 4
