@@ -219,6 +219,27 @@ def test_keep_first_and_spread(kernel_set: str) -> None:
     assert KERNELS.spread(per_ray, samples).tolist() == [[0, 1]] * 3 + [[4, 5]] + [[6, 7]] * 4
 
 
+@DTYPES
+def test_sums_of_runs_and_their_gradients(kernel_set: str, dtype: torch.dtype) -> None:
+    """Against sums written out; the gradient of each of the two is the other, by the complex step."""
+    counts = [3, 0, 1, 12, 25, 0]
+    samples, _, values = _ray_batch(counts, dtype)
+    c = torch.randn(len(counts), 3, generator=generator(3)).to(dtype)
+    leaf = values.clone().requires_grad_()
+    got = KERNELS.sum_runs(leaf, samples)
+    (got * c).sum().backward()
+    bound = tol.ORACLE_64 if dtype == torch.float64 else 25 * tol.GRADIENT_TERMS
+    assert got.dtype == dtype
+    assert_near(got, torch.from_numpy(oracle_volume.run_sums(array(values), counts)), bound, "sums")
+    truth = oracle.complex_step(lambda v: (oracle_volume.run_sums(v, counts) * array(c)).sum(), array(values))
+    assert leaf.grad is not None
+    assert_near(leaf.grad, torch.from_numpy(truth), tol.ORACLE_64, "gradient of the sums")
+    per_ray = c.clone().requires_grad_()
+    KERNELS.spread(per_ray, samples).backward(values)
+    assert per_ray.grad is not None
+    assert torch.equal(per_ray.grad, got)
+
+
 def test_average(kernel_set: str) -> None:
     average, value = torch.tensor([1.0, -2.0]).double(), torch.tensor([3.0, 2.0]).double()
     KERNELS.average(average, value, 0.25)

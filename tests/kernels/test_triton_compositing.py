@@ -123,6 +123,28 @@ def test_padding_changes_nothing(counts: list[int], more: int) -> None:
         assert (value[wanted.shape[0] :] == 0).all()
 
 
+@pytest.mark.parametrize("more", [0, 1, 700])
+@pytest.mark.parametrize("counts", [[15, 16, 17, 0, 1, 33, 0, 0, 64, 2], [0, 5, 0], [0, 0]], ids=str)
+@pytest.mark.parametrize("kernel_set", ["triton", "reference"])
+def test_sums_of_runs_do_not_read_padding(kernel_set: str, counts: list[int], more: int, gpu_sizes: None) -> None:
+    """What lies there, NaN too, has no part in sums and gets no gradient; nor does what flows back from it to a ray."""
+    samples, _, _ = _batch(counts)
+    n, sets, padded = samples.n_samples, kernels_of(kernel_set), _padded(samples, more)
+    values, per_ray = torch.randn(n, 5, generator=generator(n)), torch.randn(len(counts), 5, generator=generator(n, 1))
+    filled = torch.cat([values, torch.full((more, 5), float("nan"))])
+    plain, leaf = values.clone().requires_grad_(), filled.clone().requires_grad_()
+    wanted, got = sets.sum_runs(plain, samples), sets.sum_runs(leaf, padded)
+    assert torch.equal(got, wanted)
+    (got * per_ray).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad[:n], per_ray[samples.ray_indices.long()])
+    assert (leaf.grad[n:] == 0).all()
+    features = per_ray.clone().requires_grad_()
+    sets.spread(features, padded).backward(filled)
+    assert features.grad is not None
+    assert torch.equal(features.grad, wanted)
+
+
 # -- features
 
 
@@ -147,7 +169,7 @@ def test_features_of_any_layout(n_features: int, dtype: torch.dtype) -> None:
         assert runs.in_runs(kept), layout
         assert torch.equal(kept, features[index]), layout
     for layout, features in _layouts(samples.n_rays, n_features, dtype).items():
-        spread = packing.spread(features, samples)
+        spread = packing.RUNS.spread(features, samples)
         assert spread.dtype == dtype
         assert runs.in_runs(spread), layout
         assert torch.equal(spread, features[samples.ray_indices.long()]), layout
@@ -168,7 +190,7 @@ def test_whatever_goes_by_samples_lies_in_runs(counts: list[int], dtype: torch.d
     found = {
         "first": packing.keep_first(samples, halves, [features, rgbs])[1],
         "first, padded": packing.keep_first(samples, halves, [features, rgbs], **padded)[1],
-        "spread": [packing.spread(of_rays, samples)],
+        "spread": [packing.RUNS.spread(of_rays, samples)],
         "positions": [marching.points(torch.zeros(samples.n_rays, 3), directions, samples, SceneGeometry())],
         "gradient of colours": [d_rgbs],
     }

@@ -93,3 +93,15 @@ def fill_runs(source, target, first, counts, begin, end):  # type: ignore[no-unt
             value, j = a[r], first[r]
             for k in range(counts[r]):
                 b[j + k] = value
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_runs(source, target, first, counts, begin, end):  # type: ignore[no-untyped-def]
+    """target[row, r] = sum of source[row, run of ray r], all rows, rays begin .. end - 1 (float32)."""
+    for row in range(source.shape[0]):
+        a, b = source[row], target[row]
+        for r in range(begin, end):
+            total, i = ZERO, first[r]
+            for k in range(counts[r]):
+                total += a[i + k]
+            b[r] = total

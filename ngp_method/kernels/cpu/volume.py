@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..adjoint import RunKernels
 from ..interface import Composited
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
-from . import buffers, compositing, marching, pool
+from . import buffers, compositing, encode, marching, pool
 
 RAYS_PER_TASK = 256
 """Rays marched at a time: their scratch rows (256 * 1024 * 8 bytes) stay in the second-level cache."""
@@ -129,15 +130,29 @@ def keep_first(samples: PackedSamples, counts: Tensor, features: Sequence[Tensor
     return kept, [_tensor(target, n) for target in targets[3:]]
 
 
-def spread(features: Tensor, samples: PackedSamples) -> Tensor:
-    """The operation ``spread``."""
+def _copy_to_samples(features: Tensor, samples: PackedSamples) -> Tensor:
+    """``spread``, run by run in each row."""
     source, n = _rows(features), samples.n_samples
     target = torch.empty(source.shape[0], buffers.padded(n), dtype=source.dtype)
-    target[:, n:] = 0
     first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
+    target[:, int(first[-1] + counts[-1]) if samples.n_rays else 0 :] = 0
     a, b, ranges = buffers.words(source), buffers.words(target), pool.chunks(source.shape[0], 1, at_least=1)
     pool.run(lambda c: compositing.fill_runs(a, b, first, counts, *ranges[c]), len(ranges))
     return _tensor(target, n)
+
+
+def _add_to_rays(values: Tensor, samples: PackedSamples) -> Tensor:
+    """``sum_runs``, run by run in each row."""
+    source, n_rays = buffers.tensor_to_rows(encode.dense(values)), samples.n_rays
+    target = torch.zeros(source.shape[0], buffers.padded(n_rays))
+    first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
+    a, b, ranges = source.numpy(), target.numpy(), pool.chunks(n_rays, 1, at_least=256)
+    pool.run(lambda c: compositing.sum_runs(a, b, first, counts, *ranges[c]), len(ranges))
+    return buffers.rows_to_tensor(target, n_rays)
+
+
+RUNS = RunKernels(_copy_to_samples, _add_to_rays)
+"""``spread`` and ``sum_runs``, with gradients where they are wanted."""
 
 
 class Composite(torch.autograd.Function):
