@@ -211,7 +211,8 @@ class Kernels(Protocol):
             rgbs: [N, 3]; gradient supported.
             samples: the intervals.
         Returns:
-            Sums per ray; gradients flow from rgbs, opacities and depths (weights carry none).
+            Sums per ray, and the weights of the samples. Gradients flow from all four, to the first order: a set whose gradient
+            cannot be differentiated again raises where that is asked for.
         """
         ...
 

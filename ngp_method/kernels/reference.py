@@ -132,7 +132,7 @@ class ReferenceKernels(Defaults):
             rgbs=weights.new_zeros(samples.n_rays, 3).index_add(0, rays, weights[:, None] * rgbs),
             opacities=zeros.index_add(0, rays, weights),
             depths=zeros.index_add(0, rays, weights * middles),
-            weights=weights.detach(),
+            weights=weights,
         )
 
     def adam_step(

@@ -59,5 +59,5 @@ def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composite
         rgbs=weights.new_zeros(samples.n_rays, 3).index_add(0, rays, weights[:, None] * rgbs),
         opacities=zeros.index_add(0, rays, weights),
         depths=zeros.index_add(0, rays, weights * 0.5 * (samples.t_starts + samples.t_ends)),
-        weights=weights.detach(),
+        weights=weights,
     )

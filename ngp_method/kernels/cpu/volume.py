@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..adjoint import RunKernels
 from ..interface import Composited
@@ -170,21 +171,27 @@ class Composite(torch.autograd.Function):
         pool.run(lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges))
         ctx.save_for_backward(density, rows, *sums, weights)
         ctx.samples = samples
-        ctx.mark_non_differentiable(weights)
+        ctx.set_materialize_grads(False)  # so that weights nobody differentiates cost nothing
         return (*sums, weights)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """See :func:`compositing.backward`."""
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        """See :func:`compositing.backward`, and :func:`compositing.add_weight_gradient` where weights have a gradient."""
         density, rows, colours, opacities, depths, weights = ctx.saved_tensors
         samples: PackedSamples = ctx.samples
         d_sigmas, d_rows = torch.empty_like(density), torch.empty_like(rows)
         d_rows[:, samples.n_samples :] = 0
         arrays = [_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends)]
         arrays += [samples.packed_info.numpy(), weights.numpy(), colours.numpy(), opacities.numpy(), depths.numpy()]
-        arrays += [_array(g) for g in grad_outputs[:3]] + [d_sigmas.numpy(), d_rows.numpy()]
+        d_sums = [torch.zeros_like(total) if d is None else d for d, total in zip(grad_outputs, (colours, opacities, depths))]
+        arrays += [*map(_array, d_sums), d_sigmas.numpy(), d_rows.numpy()]
         ranges = pool.chunks(samples.n_rays, 1, at_least=256)
         pool.run(lambda c: compositing.backward(*arrays, *ranges[c]), len(ranges))
+        if grad_outputs[3] is not None:
+            # The gradient is linear in what flows in, so this part of it can be added.
+            of_weights = [*arrays[2:6], _array(grad_outputs[3]), d_sigmas.numpy()]
+            pool.run(lambda c: compositing.add_weight_gradient(*of_weights, *ranges[c]), len(ranges))
         return d_sigmas, buffers.rows_to_tensor(d_rows, samples.n_samples), None
 
 

@@ -41,10 +41,44 @@ def sum_runs(  # type: ignore[no-untyped-def]
     tl.store(out + feature * room + ray, tl.sum(total, axis=1), mask=ray < n_rays)
 
 
+@triton.jit(do_not_specialize=PLAIN)
+def add_weight_gradient(  # type: ignore[no-untyped-def]
+    sigmas, t_starts, t_ends, info, weights, d_weights, d_sigmas, n_rays, per_sigma,
+    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+):  # fmt: skip
+    """Adds to d_sigmas [n] what gradients of the weights themselves bring: compositing's ``backward`` with v_i = d_weight_i."""
+    _, first, count = read_runs(info, n_rays, RAYS)
+    longest = tl.max(count, axis=0)
+    shares = tl.zeros([RAYS, SAMPLES], tl.float32)
+    for begin in range(0, longest, SAMPLES):
+        k = begin + tl.arange(0, SAMPLES)[None, :]
+        valid = k < count[:, None]
+        i = first[:, None] + k
+        shares += tl.load(weights + i, mask=valid, other=0.0) * tl.load(d_weights + i, mask=valid, other=0.0)
+    behind = tl.sum(shares, axis=1)
+    thickness = tl.zeros([RAYS], tl.float32)
+    for begin in range(0, longest, SAMPLES):
+        k = begin + tl.arange(0, SAMPLES)[None, :]
+        valid = k < count[:, None]
+        i = first[:, None] + k
+        length = tl.load(t_ends + i, mask=valid, other=0.0) - tl.load(t_starts + i, mask=valid, other=0.0)
+        value = tl.load(d_weights + i, mask=valid, other=0.0)
+        share = tl.load(weights + i, mask=valid, other=0.0) * value
+        x = tl.load(sigmas + i * per_sigma, mask=valid, other=0.0) * length
+        after = tl.exp(-(thickness[:, None] + tl.cumsum(x, axis=1)))
+        rest = behind[:, None] - tl.cumsum(share, axis=1)
+        so_far = tl.load(d_sigmas + i, mask=valid, other=0.0)
+        tl.store(d_sigmas + i, so_far + length * (after * value - rest), mask=valid)
+        thickness += tl.sum(x, axis=1)
+        behind -= tl.sum(share, axis=1)
+
+
 def variants() -> list[Variant]:
     """Every kernel of this file as it is launched."""
-    types = {"*i32": "info", "*fp32": "out", "i32": "n_rays per_feature room"}
-    found = []
+    numbers = "out sigmas t_starts t_ends weights d_weights d_sigmas"
+    types = {"*i32": "info", "*fp32": numbers, "i32": "n_rays per_feature room"}
+    # Densities lie side by side.
+    found = [variant("sums_add_weight_gradient", add_weight_gradient, types, {"per_sigma": 1, **TILE})]
     for kind, short in (("float32", "fp32"), ("float16", "fp16"), ("bfloat16", "bf16")):
         typed = {**types, f"*{short}": types.get(f"*{short}", "") + " values"}
         # Gradients of features lie in rows, sample beside sample.
