@@ -115,15 +115,21 @@ def keep_first(cases: Cases) -> Iterator[Row]:
         harmonics = kernels.sh_encode(d)
         got, truth = kernels.spread(harmonics, samples), REFERENCE.spread(kernels.dense_features(harmonics), samples)
         yield equal("spread", "features", kernels.dense_features(got), truth)
+        values = cases.normal(n, 16)
+        terms = REFERENCE.sum_runs(values.double().abs(), samples)
+        exact_sums = REFERENCE.sum_runs(values.double(), samples)
+        largest = float(terms.max()) if n else 0.0
+        yield near("sum_runs", "sums", kernels.sum_runs(values, samples), exact_sums, tol.GRADIENT_TERMS * largest)
 
 
 def composite(cases: Cases) -> Iterator[Row]:
     """Sums along rays and the gradients of densities and colours."""
     for n in (*cases.sizes, cases.large):
         samples, sigmas, rgbs = batch(cases, n)
-        c = cases.normal(samples.n_rays, 5)
-        got = _composite(cases.kernels, sigmas, rgbs, samples, c)
-        truth = _composite(REFERENCE, sigmas.double(), rgbs.double(), double(samples), c.double())
+        c, of_weights = cases.normal(samples.n_rays, 5), cases.normal(n)
+        got = _composite(cases.kernels, sigmas, rgbs, samples, c, of_weights)
+        truth = _composite(REFERENCE, sigmas.double(), rgbs.double(), double(samples), c.double(), of_weights.double())
+        value = float(c.abs().sum(-1).max()) + float(of_weights.abs().max() if n else 0.0)
         reach = 1.0 + float(samples.t_ends.max() if n else 0.0)
         length = float((samples.t_ends - samples.t_starts).max() if n else 0.0)
         bounds = {
@@ -131,21 +137,25 @@ def composite(cases: Cases) -> Iterator[Row]:
             "opacities": tol.COMPOSITE_32,
             "depths": tol.COMPOSITE_32 * reach,
             "weights": tol.COMPOSITE_32,
-            "density gradient": tol.COMPOSITE_GRADIENT_32 * float(c.abs().sum(-1).max()) * reach * length,
+            "density gradient": tol.COMPOSITE_GRADIENT_32 * value * reach * length,
             "colour gradient": tol.COMPOSITE_32 * float(c.abs().max()),
         }
         for what, bound in bounds.items():
             yield near("composite", what, got[what], truth[what], bound)
 
 
-def _composite(kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor) -> dict[str, Tensor]:
+def _composite(
+    kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor, of_weights: Tensor
+) -> dict[str, Tensor]:
     s, rgb = sigmas.clone().requires_grad_(), rgbs.clone().requires_grad_()
     out = kernels.composite(s, rgb, samples)
-    ((out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()).backward()
+    sums = (out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()
+    (sums + (out.weights * of_weights).sum()).backward()
     names = ("colours", "opacities", "depths", "weights", "density gradient", "colour gradient")
     assert s.grad is not None
     assert rgb.grad is not None
-    return dict(zip(names, (out.rgbs.detach(), out.opacities.detach(), out.depths.detach(), out.weights, s.grad, rgb.grad)))
+    values = (v.detach() for v in (out.rgbs, out.opacities, out.depths, out.weights))
+    return dict(zip(names, (*values, s.grad, rgb.grad)))
 
 
 def adam_step(cases: Cases) -> Iterator[Row]:

@@ -132,7 +132,26 @@ class Kernels(Protocol):
         ...
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
-        """Features of each ray -> features of each sample: those of its ray. No gradient."""
+        """Features of each ray -> features of each sample: those of its ray.
+
+        Gradient supported: it is ``sum_runs``, for features in any layout and of any type (sums in float32, rounded once to the
+        features' type). Padding (see ``march``) gets anything finite, and what flows back from it counts for nothing.
+        """
+        ...
+
+    def sum_runs(self, values: Tensor, samples: PackedSamples) -> Tensor:
+        """Sums over the samples of each ray, the adjoint of ``spread``.
+
+        By rays and in one order, so that the same numbers give the same sums. Gradient supported, to any order: ``spread``,
+        with zeros in padding.
+
+        Args:
+            values: [N, C], or features in any layout. Of padding (see ``march``) nothing is read: whatever lies there, NaN
+                too, has no part in the sums.
+            samples: N samples of R rays.
+        Returns:
+            [R, C] float32, summed as such (any strides); zeros for a ray without samples.
+        """
         ...
 
     def dense_features(self, features: Tensor) -> Tensor:
@@ -192,7 +211,8 @@ class Kernels(Protocol):
             rgbs: [N, 3]; gradient supported.
             samples: the intervals.
         Returns:
-            Sums per ray; gradients flow from rgbs, opacities and depths (weights carry none).
+            Sums per ray, and the weights of the samples. Gradients flow from all four, to the first order: a set whose gradient
+            cannot be differentiated again raises where that is asked for.
         """
         ...
 

@@ -61,7 +61,13 @@ class ReferenceKernels(Defaults):
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """See the interface."""
-        return features.detach()[samples.ray_indices.long()]
+        found = features[samples.ray_indices.long()]
+        return torch.where(samples.real()[:, None], found, found.detach()) if found.requires_grad else found
+
+    def sum_runs(self, values: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        real = torch.where(samples.real()[:, None], self.dense_features(values), 0.0)
+        return real.new_zeros(samples.n_rays, real.shape[1]).index_add(0, samples.ray_indices.long(), real)
 
     def dense_features(self, features: Tensor) -> Tensor:
         """See the interface."""
@@ -127,7 +133,7 @@ class ReferenceKernels(Defaults):
             rgbs=weights.new_zeros(samples.n_rays, 3).index_add(0, rays, weights[:, None] * rgbs),
             opacities=zeros.index_add(0, rays, weights),
             depths=zeros.index_add(0, rays, weights * middles),
-            weights=weights.detach(),
+            weights=weights,
         )
 
     def adam_step(

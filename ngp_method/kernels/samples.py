@@ -39,6 +39,11 @@ class PackedSamples:
         """Number of rays, R."""
         return int(self.packed_info.shape[0])
 
+    def real(self) -> Tensor:
+        """[N] bool: all but padding, the slots behind the last run that ``march`` may return with a capacity."""
+        used = self.packed_info[-1:].sum()  # a tensor: no wait for the device
+        return torch.arange(self.n_samples, device=self.t_starts.device) < used
+
     def take(self, index: Tensor, counts: Tensor) -> PackedSamples:
         """A subset that keeps the order.
 

@@ -37,18 +37,14 @@ def _thickness_in_front(sigmas: Tensor, samples: PackedSamples) -> tuple[Tensor,
 
     thickness = sigmas * (samples.t_ends - samples.t_starts)
     in_front = exclusive_sum(thickness, samples.packed_info.long())
-    return thickness, torch.where(_real(samples), in_front, 0.0)
-
-
-def _real(samples: PackedSamples) -> Tensor:
-    """[N] bool: all but padding (see ``march``), of which the sums say nothing."""
-    return torch.arange(samples.n_samples, device=samples.t_starts.device) < samples.packed_info[-1].sum()
+    # Of padding the sums say nothing.
+    return thickness, torch.where(samples.real(), in_front, 0.0)
 
 
 def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
     """See the interface; at least one sample."""
     _, in_front = _thickness_in_front(sigmas.detach(), samples)
-    visible = (_real(samples) & (torch.exp(-in_front) >= threshold)).to(torch.int32)
+    visible = (samples.real() & (torch.exp(-in_front) >= threshold)).to(torch.int32)
     counts = torch.zeros(samples.n_rays, dtype=torch.int32, device=sigmas.device)
     return counts.index_add(0, samples.ray_indices.long(), visible)
 
@@ -63,5 +59,5 @@ def composite(sigmas: Tensor, rgbs: Tensor, samples: PackedSamples) -> Composite
         rgbs=weights.new_zeros(samples.n_rays, 3).index_add(0, rays, weights[:, None] * rgbs),
         opacities=zeros.index_add(0, rays, weights),
         depths=zeros.index_add(0, rays, weights * 0.5 * (samples.t_starts + samples.t_ends)),
-        weights=weights.detach(),
+        weights=weights,
     )

@@ -50,20 +50,23 @@ def _double(samples: PackedSamples) -> PackedSamples:
     return PackedSamples(samples.t_starts.double(), samples.t_ends.double(), samples.ray_indices, samples.packed_info)
 
 
-def _composite(kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor) -> dict[str, Tensor]:
-    """Sums, weights and gradients for cotangents c [R, 5] of colour, opacity and depth."""
+def _composite(
+    kernels: Kernels, sigmas: Tensor, rgbs: Tensor, samples: PackedSamples, c: Tensor, c_weights: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Sums, weights and gradients for cotangents c [R, 5] of colour, opacity and depth, and of the weights if given."""
     s, rgb = sigmas.clone().requires_grad_(), rgbs.clone().requires_grad_()
     out = kernels.composite(s, rgb, samples)
     loss = (out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()
+    if c_weights is not None:
+        loss = loss + (out.weights * c_weights).sum()
     loss.backward()
-    assert not out.weights.requires_grad
     assert s.grad is not None
     assert rgb.grad is not None
     return {
         "colours": out.rgbs.detach(),
         "opacities": out.opacities.detach(),
         "depths": out.depths.detach(),
-        "weights": out.weights,
+        "weights": out.weights.detach(),
         "density gradient": s.grad,
         "colour gradient": rgb.grad,
     }
@@ -76,6 +79,41 @@ def test_composite(kernel_set: str, n: int) -> None:
     got = _composite(kernels_of(kernel_set), sigmas, rgbs, samples, c)
     truth = _composite(REFERENCE, sigmas.double(), rgbs.double(), _double(samples), c.double())
     _compare(got, truth, samples, c)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_gradients_of_weights(kernel_set: str, n: int) -> None:
+    """They add to what flows from the sums, and leave the colours' gradient and all values as they are."""
+    samples, sigmas, rgbs = _batch(n)
+    rng = generator(n, 1)
+    c, c_weights = torch.randn(samples.n_rays, 5, generator=rng), torch.randn(n, generator=rng)
+    kernels = kernels_of(kernel_set)
+    got = _composite(kernels, sigmas, rgbs, samples, c, c_weights)
+    truth = _composite(REFERENCE, sigmas.double(), rgbs.double(), _double(samples), c.double(), c_weights.double())
+    # The value of a sample, of which the bound is made, has one more term.
+    _compare(got, truth, samples, torch.cat([c, c_weights.abs().amax().expand(len(c), 1) if n else c[:, :1]], -1))
+    without = _composite(kernels, sigmas, rgbs, samples, c)
+    for what in set(got) - {"density gradient"}:
+        assert torch.equal(got[what], without[what]), what
+
+
+def test_gradients_of_weights_along_one_long_ray(kernel_set: str) -> None:
+    samples, sigmas, rgbs = _batch(1024, n_rays=1, opaque=0.5)
+    c, c_weights = torch.randn(1, 5, generator=generator(2)), torch.randn(1024, generator=generator(3))
+    got = _composite(kernels_of(kernel_set), sigmas, rgbs, samples, c, c_weights)
+    truth = _composite(REFERENCE, sigmas.double(), rgbs.double(), _double(samples), c.double(), c_weights.double())
+    _compare(got, truth, samples, torch.cat([c, c_weights.abs().amax().view(1, 1)], -1))
+
+
+@pytest.mark.parametrize("output", ["rgbs", "weights"])
+def test_a_second_derivative_is_refused(kernel_set: str, output: str) -> None:
+    """It is not computed, and zero would be wrong."""
+    samples, sigmas, rgbs = _batch(60)
+    s = sigmas.requires_grad_()
+    out = getattr(kernels_of(kernel_set).composite(s, rgbs, samples), output)
+    (slope,) = torch.autograd.grad((out**2).sum(), s, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        (slope**2).sum().backward()
 
 
 def _compare(got: dict[str, Tensor], truth: dict[str, Tensor], samples: PackedSamples, c: Tensor) -> None:
@@ -116,7 +154,7 @@ def test_composite_of_walls_and_of_air(kernel_set: str) -> None:
         _compare(got, _composite(REFERENCE, sigmas.double(), rgbs.double(), _double(samples), c.double()), samples, c)
 
 
-@pytest.mark.parametrize("only", ["rgbs", "opacities", "depths"])
+@pytest.mark.parametrize("only", ["rgbs", "opacities", "depths", "weights"])
 def test_any_output_alone_can_be_differentiated(kernel_set: str, only: str) -> None:
     samples, sigmas, rgbs = _batch(200)
     results = []
@@ -227,7 +265,7 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     o = torch.randn(3000, 3, generator=generator(2))
 
     def results(kernels: Kernels) -> Iterator[Tensor]:
-        yield from _composite(kernels, sigmas, rgbs, samples, c).values()
+        yield from _composite(kernels, sigmas, rgbs, samples, c, torch.randn(20_000, generator=generator(4))).values()
         yield kernels.visible_counts(sigmas, samples, 1e-2)
         yield kernels.points(o, torch.nn.functional.normalize(o, dim=-1), samples, SceneGeometry(aabb_scale=4))
 

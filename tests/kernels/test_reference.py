@@ -164,11 +164,12 @@ def test_composite(kernel_set: str, dtype: torch.dtype) -> None:
     samples, sigmas, rgbs = _ray_batch([3, 0, 1, 12, 25, 0], dtype)
     rng = generator(7)
     c = torch.randn(samples.n_rays, 5, generator=rng).to(dtype)
+    c_weights = torch.randn(samples.n_samples, generator=rng).to(dtype)
     sigmas.requires_grad_()
     rgbs.requires_grad_()
     got = KERNELS.composite(sigmas, rgbs, samples)
     sums = torch.cat([got.rgbs, got.opacities[:, None], got.depths[:, None]], -1)
-    (sums * c).sum().backward()
+    ((sums * c).sum() + (got.weights * c_weights).sum()).backward()
     assert sigmas.grad is not None
     assert rgbs.grad is not None
     exact = dtype == torch.float64
@@ -182,8 +183,10 @@ def test_composite(kernel_set: str, dtype: torch.dtype) -> None:
         truth = np.array(oracle_volume.weights(args[0], args[3] - args[2])).reshape(-1)
         assert_near(got.weights[part], torch.from_numpy(truth), bound, f"weights of ray {ray}")
 
-        def loss(sigma: np.ndarray, rgb: np.ndarray, ray: int = ray, args: tuple = args) -> complex:
-            return sum(k * v for k, v in zip(array(c)[ray], oracle_volume.composite(sigma, rgb, *args[2:])))
+        def loss(sigma: np.ndarray, rgb: np.ndarray, ray: int = ray, args: tuple = args, part: slice = part) -> complex:
+            found = sum(k * v for k, v in zip(array(c)[ray], oracle_volume.composite(sigma, rgb, *args[2:])))
+            own = oracle_volume.weights(sigma, args[3] - args[2])
+            return found + sum(k * v for k, v in zip(array(c_weights)[part], own))
 
         bound = tol.ORACLE_64 if exact else tol.COMPOSITE_GRADIENT_32 * largest
         truth = oracle.complex_step(lambda v, a=args: loss(v, a[1]), args[0])
@@ -217,6 +220,27 @@ def test_keep_first_and_spread(kernel_set: str) -> None:
         assert torch.equal(got, whole[[0, 1, 3]])
     per_ray = torch.arange(8.0).view(4, 2)
     assert KERNELS.spread(per_ray, samples).tolist() == [[0, 1]] * 3 + [[4, 5]] + [[6, 7]] * 4
+
+
+@DTYPES
+def test_sums_of_runs_and_their_gradients(kernel_set: str, dtype: torch.dtype) -> None:
+    """Against sums written out; the gradient of each of the two is the other, by the complex step."""
+    counts = [3, 0, 1, 12, 25, 0]
+    samples, _, values = _ray_batch(counts, dtype)
+    c = torch.randn(len(counts), 3, generator=generator(3)).to(dtype)
+    leaf = values.clone().requires_grad_()
+    got = KERNELS.sum_runs(leaf, samples)
+    (got * c).sum().backward()
+    bound = tol.ORACLE_64 if dtype == torch.float64 else 25 * tol.GRADIENT_TERMS
+    assert got.dtype == dtype
+    assert_near(got, torch.from_numpy(oracle_volume.run_sums(array(values), counts)), bound, "sums")
+    truth = oracle.complex_step(lambda v: (oracle_volume.run_sums(v, counts) * array(c)).sum(), array(values))
+    assert leaf.grad is not None
+    assert_near(leaf.grad, torch.from_numpy(truth), tol.ORACLE_64, "gradient of the sums")
+    per_ray = c.clone().requires_grad_()
+    KERNELS.spread(per_ray, samples).backward(values)
+    assert per_ray.grad is not None
+    assert torch.equal(per_ray.grad, got)
 
 
 def test_average(kernel_set: str) -> None:

@@ -222,14 +222,15 @@ def test_sums_by_nerfacc(kernel_set: str, n: int, monkeypatch: pytest.MonkeyPatc
     counts = torch.bincount(torch.randint(0, n // 9 + 1, (n,), generator=rng) * 2, minlength=n // 4 + 2)
     starts = torch.rand(n, generator=rng)
     samples = PackedSamples(starts, starts + 0.01, ray_indices_from_counts(counts), packed_info_from_counts(counts))
-    sigmas, rgbs, c = (torch.rand(shape, generator=rng) for shape in ((n,), (n, 3), (samples.n_rays, 5)))
+    shapes = ((n,), (n, 3), (samples.n_rays, 5), (n,))
+    sigmas, rgbs, c, c_weights = (torch.rand(shape, generator=rng) for shape in shapes)
     sigmas = 100 * sigmas
     found = []
     for kind in (kernels, REFERENCE):
         s, rgb = sigmas.clone().requires_grad_(), rgbs.clone().requires_grad_()
         out = kind.composite(s, rgb, samples)
         loss = (out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()
-        loss.backward()
+        (loss + (out.weights * c_weights).sum()).backward()
         found.append([out.rgbs, out.opacities, out.depths, out.weights, s.grad, rgb.grad])
     for got, exact in zip(*found):
         assert_near(got, exact, 1e-5, "composite")

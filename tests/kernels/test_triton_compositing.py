@@ -10,7 +10,7 @@ from torch import Tensor
 from ngp_method.kernels.gathering import nothing_gathered
 from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.kernels.triton import compositing, marching, packing, packing_kernels, runs
+from ngp_method.kernels.triton import compositing, marching, packing, packing_kernels, ray_sums, runs
 from ngp_method.kernels.triton import compositing_kernels as kernels
 from support import tolerances as tol
 from support.kernel_cases import (
@@ -29,8 +29,8 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def gpu_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four rays and sixteen samples a tile: several programs, several tiles a ray."""
-    monkeypatch.setattr(kernels, "interpreted", lambda: False)
-    monkeypatch.setattr(packing_kernels, "interpreted", lambda: False)
+    for module in (kernels, packing_kernels, ray_sums):
+        monkeypatch.setattr(module, "interpreted", lambda: False)
 
 
 def _batch(counts: list[int], seed: int = 0, opaque: float = 80.0) -> tuple[PackedSamples, Tensor, Tensor]:
@@ -51,22 +51,27 @@ def _double(samples: PackedSamples) -> PackedSamples:
     return PackedSamples(samples.t_starts.double(), samples.t_ends.double(), samples.ray_indices, samples.packed_info)
 
 
-def _with_gradients(kernels, sigmas, rgbs, samples, c):  # type: ignore[no-untyped-def]
+def _with_gradients(kernels, sigmas, rgbs, samples, c, c_weights=None):  # type: ignore[no-untyped-def]
     s, rgb = sigmas.clone().requires_grad_(), rgbs.clone().requires_grad_()
     out = kernels.composite(s, rgb, samples)
-    ((out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()).backward()
-    return [out.rgbs.detach(), out.opacities.detach(), out.depths.detach(), out.weights, s.grad, rgb.grad]
+    loss = (out.rgbs * c[:, :3]).sum() + (out.opacities * c[:, 3]).sum() + (out.depths * c[:, 4]).sum()
+    (loss if c_weights is None else loss + (out.weights * c_weights).sum()).backward()
+    return [*(v.detach() for v in (out.rgbs, out.opacities, out.depths, out.weights)), s.grad, rgb.grad]
 
 
 @pytest.mark.usefixtures("gpu_sizes")
-def test_runs_around_the_size_of_a_tile() -> None:
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_runs_around_the_size_of_a_tile(with_weights: bool) -> None:
     samples, sigmas, rgbs = _batch([15, 16, 17, 0, 1, 33, 0, 0, 64, 2], opaque=10.0)
     c = torch.randn(samples.n_rays, 5, generator=generator(1))
-    got = _with_gradients(compositing, sigmas, rgbs, samples, c)
-    truth = _with_gradients(REFERENCE, sigmas.double(), rgbs.double(), _double(samples), c.double())
+    d = torch.randn(samples.n_samples, generator=generator(2)) if with_weights else None
+    got = _with_gradients(compositing, sigmas, rgbs, samples, c, d)
+    doubles = (sigmas.double(), rgbs.double(), _double(samples), c.double(), None if d is None else d.double())
+    truth = _with_gradients(REFERENCE, *doubles)
     reach = 1.0 + float(samples.t_ends.max())
     for number, (value, exact) in enumerate(zip(got, truth)):
-        largest = reach * float(c.abs().sum(-1).max()) if number > 3 else reach
+        value_of = float(c.abs().sum(-1).max()) + (0.0 if d is None else float(d.abs().max()))
+        largest = reach * value_of if number > 3 else reach
         assert_near(value, exact, tol.COMPOSITE_GRADIENT_32 * largest, str(number))
     for threshold in (1e-4, 0.3):
         counts = compositing.visible_counts(sigmas, samples, threshold)
@@ -107,8 +112,9 @@ def test_padding_changes_nothing(counts: list[int], more: int) -> None:
     more_sigmas = torch.cat([sigmas, torch.full((more,), 5.0)])
     more_rgbs = torch.cat([rgbs, torch.rand(more, 3, generator=generator(more))])
     c = torch.randn(len(counts), 5, generator=generator(2))
-    plain = _with_gradients(compositing, sigmas, rgbs, samples, c)
-    got = _with_gradients(compositing, more_sigmas, more_rgbs, padded, c)
+    d = torch.randn(n + more, generator=generator(3))  # of padding, too: its weight is zero whatever its density
+    plain = _with_gradients(compositing, sigmas, rgbs, samples, c, d[:n])
+    got = _with_gradients(compositing, more_sigmas, more_rgbs, padded, c, d)
     for value, wanted in zip(got, plain):
         if value.shape == wanted.shape:
             assert torch.equal(value, wanted)
@@ -117,10 +123,32 @@ def test_padding_changes_nothing(counts: list[int], more: int) -> None:
             assert (value[n:] == 0).all()
     assert torch.equal(compositing.visible_counts(more_sigmas, padded, 0.5), compositing.visible_counts(sigmas, samples, 0.5))
     # So do kernels that know nothing of padding.
-    again = _with_gradients(REFERENCE, more_sigmas, more_rgbs, padded, c)
-    for value, wanted in zip(again, _with_gradients(REFERENCE, sigmas, rgbs, samples, c)):
+    again = _with_gradients(REFERENCE, more_sigmas, more_rgbs, padded, c, d)
+    for value, wanted in zip(again, _with_gradients(REFERENCE, sigmas, rgbs, samples, c, d[:n])):
         assert torch.allclose(value[: wanted.shape[0]], wanted)
         assert (value[wanted.shape[0] :] == 0).all()
+
+
+@pytest.mark.parametrize("more", [0, 1, 700])
+@pytest.mark.parametrize("counts", [[15, 16, 17, 0, 1, 33, 0, 0, 64, 2], [0, 5, 0], [0, 0]], ids=str)
+@pytest.mark.parametrize("kernel_set", ["triton", "reference"])
+def test_sums_of_runs_do_not_read_padding(kernel_set: str, counts: list[int], more: int, gpu_sizes: None) -> None:
+    """What lies there, NaN too, has no part in sums and gets no gradient; nor does what flows back from it to a ray."""
+    samples, _, _ = _batch(counts)
+    n, sets, padded = samples.n_samples, kernels_of(kernel_set), _padded(samples, more)
+    values, per_ray = torch.randn(n, 5, generator=generator(n)), torch.randn(len(counts), 5, generator=generator(n, 1))
+    filled = torch.cat([values, torch.full((more, 5), float("nan"))])
+    plain, leaf = values.clone().requires_grad_(), filled.clone().requires_grad_()
+    wanted, got = sets.sum_runs(plain, samples), sets.sum_runs(leaf, padded)
+    assert torch.equal(got, wanted)
+    (got * per_ray).sum().backward()
+    assert leaf.grad is not None
+    assert torch.equal(leaf.grad[:n], per_ray[samples.ray_indices.long()])
+    assert (leaf.grad[n:] == 0).all()
+    features = per_ray.clone().requires_grad_()
+    sets.spread(features, padded).backward(filled)
+    assert features.grad is not None
+    assert torch.equal(features.grad, wanted)
 
 
 # -- features
@@ -147,7 +175,7 @@ def test_features_of_any_layout(n_features: int, dtype: torch.dtype) -> None:
         assert runs.in_runs(kept), layout
         assert torch.equal(kept, features[index]), layout
     for layout, features in _layouts(samples.n_rays, n_features, dtype).items():
-        spread = packing.spread(features, samples)
+        spread = packing.RUNS.spread(features, samples)
         assert spread.dtype == dtype
         assert runs.in_runs(spread), layout
         assert torch.equal(spread, features[samples.ray_indices.long()]), layout
@@ -168,7 +196,7 @@ def test_whatever_goes_by_samples_lies_in_runs(counts: list[int], dtype: torch.d
     found = {
         "first": packing.keep_first(samples, halves, [features, rgbs])[1],
         "first, padded": packing.keep_first(samples, halves, [features, rgbs], **padded)[1],
-        "spread": [packing.spread(of_rays, samples)],
+        "spread": [packing.RUNS.spread(of_rays, samples)],
         "positions": [marching.points(torch.zeros(samples.n_rays, 3), directions, samples, SceneGeometry())],
         "gradient of colours": [d_rgbs],
     }

@@ -5,6 +5,7 @@ See :mod:`oracle`. The step law is instant-ngp's (``nerf_device.cuh``: ``calc_dt
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,18 @@ def composite(sigmas: np.ndarray, rgbs: np.ndarray, starts: np.ndarray, ends: np
             sums[channel] = sums[channel] + weight * rgbs[i, channel]
         sums[3] = sums[3] + weight
         sums[4] = sums[4] + weight * (starts[i] + ends[i]) / 2
+    return sums
+
+
+def run_sums(values: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """[N, C] values of samples, so many of each ray one after the other -> sums of each ray, one term at a time."""
+    sums, row = np.zeros((len(counts), values.shape[1]), values.dtype), 0
+    for ray, count in enumerate(counts):
+        for _ in range(count):
+            for column in range(values.shape[1]):
+                sums[ray, column] += values[row, column]
+            row += 1
+    assert row == len(values)
     return sums
 
 

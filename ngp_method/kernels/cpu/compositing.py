@@ -77,6 +77,23 @@ def backward(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def add_weight_gradient(  # type: ignore[no-untyped-def]
+    t_starts, t_ends, packed_info, weights, d_weights, d_sigmas, begin, end
+):
+    """Adds to d_sigmas what gradients of the weights themselves bring: :func:`backward` with v_i = d_weight_i."""
+    for r in range(begin, end):
+        first, n = packed_info[r, 0], packed_info[r, 1]
+        behind = ZERO
+        for i in range(first, first + n):
+            behind += weights[i] * d_weights[i]
+        after = ONE
+        for i in range(first, first + n):
+            behind -= weights[i] * d_weights[i]
+            after -= weights[i]
+            d_sigmas[i] += (t_ends[i] - t_starts[i]) * (max(after, ZERO) * d_weights[i] - behind)
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def copy_runs(source, target, old_first, new_first, counts, begin, end):  # type: ignore[no-untyped-def]
     """target[row, new run] = source[row, old run] for the runs of all rays, rows begin .. end - 1 (uint32).
 
@@ -107,3 +124,15 @@ def fill_runs(source, target, first, counts, begin, end):  # type: ignore[no-unt
             while k < n:
                 b[j + k] = value
                 k += 1
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+def sum_runs(source, target, first, counts, begin, end):  # type: ignore[no-untyped-def]
+    """target[row, r] = sum of source[row, run of ray r], all rows, rays begin .. end - 1 (float32)."""
+    for row in range(source.shape[0]):
+        a, b = source[row], target[row]
+        for r in range(begin, end):
+            total, i = ZERO, first[r]
+            for k in range(counts[r]):
+                total += a[i + k]
+            b[r] = total

@@ -104,7 +104,11 @@ class CpuKernels(Defaults):
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """See the interface."""
-        return volume.spread(features, samples)
+        return volume.RUNS.spread(features, samples)
+
+    def sum_runs(self, values: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        return volume.RUNS.sum_runs(values, samples)
 
     def dense_features(self, features: Tensor) -> Tensor:
         """See the interface."""

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
+from ..adjoint import RunKernels
 from ..interface import Composited
 from ..samples import PackedSamples, packed_info_from_counts
 from ..scene import MAX_STEPS, SceneGeometry
-from . import buffers, compositing, marching, pool
+from . import buffers, compositing, encode, marching, pool
 
 RAYS_PER_TASK = 256
 """Rays marched at a time: their scratch rows (256 * 1024 * 8 bytes) stay in the second-level cache."""
@@ -131,15 +133,29 @@ def keep_first(samples: PackedSamples, counts: Tensor, features: Sequence[Tensor
     return kept, [_tensor(target, n) for target in targets[3:]]
 
 
-def spread(features: Tensor, samples: PackedSamples) -> Tensor:
-    """The operation ``spread``."""
+def _copy_to_samples(features: Tensor, samples: PackedSamples) -> Tensor:
+    """``spread``, run by run in each row."""
     source, n = _rows(features), samples.n_samples
     target = torch.empty(source.shape[0], buffers.padded(n), dtype=source.dtype)
     first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
     a, b, ranges = buffers.words(source), buffers.words(target), pool.chunks(source.shape[0], 1, at_least=1)
     pool.run(lambda c: compositing.fill_runs(a, b, first, counts, *ranges[c]), len(ranges))
-    target[:, n:] = 0
+    target[:, int(first[-1] + counts[-1]) if samples.n_rays else 0 :] = 0  # last: runs are filled beyond their ends
     return _tensor(target, n)
+
+
+def _add_to_rays(values: Tensor, samples: PackedSamples) -> Tensor:
+    """``sum_runs``, run by run in each row."""
+    source, n_rays = buffers.tensor_to_rows(encode.dense(values)), samples.n_rays
+    target = torch.zeros(source.shape[0], buffers.padded(n_rays))
+    first, counts = (samples.packed_info[:, i].contiguous().numpy() for i in (0, 1))
+    a, b, ranges = source.numpy(), target.numpy(), pool.chunks(n_rays, 1, at_least=256)
+    pool.run(lambda c: compositing.sum_runs(a, b, first, counts, *ranges[c]), len(ranges))
+    return buffers.rows_to_tensor(target, n_rays)
+
+
+RUNS = RunKernels(_copy_to_samples, _add_to_rays)
+"""``spread`` and ``sum_runs``, with gradients where they are wanted."""
 
 
 class Composite(torch.autograd.Function):
@@ -157,21 +173,27 @@ class Composite(torch.autograd.Function):
         pool.run(lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges))
         ctx.save_for_backward(density, rows, *sums, weights)
         ctx.samples = samples
-        ctx.mark_non_differentiable(weights)
+        ctx.set_materialize_grads(False)  # so that weights nobody differentiates cost nothing
         return (*sums, weights)
 
     @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """See :func:`compositing.backward`."""
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
+        """See :func:`compositing.backward`, and :func:`compositing.add_weight_gradient` where weights have a gradient."""
         density, rows, colours, opacities, depths, weights = ctx.saved_tensors
         samples: PackedSamples = ctx.samples
         d_sigmas, d_rows = torch.empty_like(density), torch.empty_like(rows)
         d_rows[:, samples.n_samples :] = 0
         arrays = [_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends)]
         arrays += [samples.packed_info.numpy(), weights.numpy(), colours.numpy(), opacities.numpy(), depths.numpy()]
-        arrays += [_array(g) for g in grad_outputs[:3]] + [d_sigmas.numpy(), d_rows.numpy()]
+        d_sums = [torch.zeros_like(total) if d is None else d for d, total in zip(grad_outputs, (colours, opacities, depths))]
+        arrays += [*map(_array, d_sums), d_sigmas.numpy(), d_rows.numpy()]
         ranges = pool.chunks(samples.n_rays, 1, at_least=256)
         pool.run(lambda c: compositing.backward(*arrays, *ranges[c]), len(ranges))
+        if grad_outputs[3] is not None:
+            # The gradient is linear in what flows in, so this part of it can be added.
+            of_weights = [*arrays[2:6], _array(grad_outputs[3]), d_sigmas.numpy()]
+            pool.run(lambda c: compositing.add_weight_gradient(*of_weights, *ranges[c]), len(ranges))
         return d_sigmas, buffers.rows_to_tensor(d_rows, samples.n_samples), None
 
 

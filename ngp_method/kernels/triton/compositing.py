@@ -8,10 +8,12 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..interface import Composited, Gathered
 from ..samples import PackedSamples
 from . import compositing_kernels as kernels
+from . import ray_sums
 from .marching import flat
 from .runs import empty_runs
 
@@ -51,13 +53,13 @@ class Composite(torch.autograd.Function):
             )  # fmt: skip
         ctx.save_for_backward(sigmas, rgbs, *sums, weights)
         ctx.samples = samples
-        ctx.mark_non_differentiable(weights)
-        ctx.set_materialize_grads(False)
+        ctx.set_materialize_grads(False)  # so that weights nobody differentiates cost nothing
         return (*sums, weights)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
-        """See :func:`compositing_kernels.backward`."""
+        """See :func:`compositing_kernels.backward`, and :func:`ray_sums.add_weight_gradient` where weights have a gradient."""
         sigmas, rgbs, *sums, weights = ctx.saved_tensors
         samples: PackedSamples = ctx.samples
         n_rays, n = samples.n_rays, samples.n_samples
@@ -69,6 +71,13 @@ class Composite(torch.autograd.Function):
                 sigmas, rgbs, samples.t_starts, samples.t_ends, samples.packed_info, weights, *sums, *d_sums,
                 d_sigmas, d_rgbs, n_rays, n, sigmas.stride(0), *rgbs.stride(), d_rgbs.stride(1), **sizes,
             )  # fmt: skip
+            if grad_outputs[3] is not None:
+                # The gradient is linear in what flows in, so this part of it can be added.
+                d_weights, tile = flat(grad_outputs[3]), ray_sums.tile()
+                ray_sums.add_weight_gradient[(triton.cdiv(n_rays, tile["RAYS"]),)](
+                    sigmas, samples.t_starts, samples.t_ends, samples.packed_info, weights, d_weights, d_sigmas, n_rays,
+                    sigmas.stride(0), **tile,
+                )  # fmt: skip
         return d_sigmas, d_rgbs, None
 
 

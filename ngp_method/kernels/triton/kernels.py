@@ -80,7 +80,11 @@ class TritonKernels(Defaults):
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """See the interface."""
-        return packing.spread(features, samples)
+        return packing.RUNS.spread(features, samples)
+
+    def sum_runs(self, values: Tensor, samples: PackedSamples) -> Tensor:
+        """See the interface."""
+        return packing.RUNS.sum_runs(values, samples)
 
     def dense_features(self, features: Tensor) -> Tensor:
         """See the interface."""

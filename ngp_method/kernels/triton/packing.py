@@ -16,10 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import triton
 from torch import Tensor
 
+from ..adjoint import RunKernels
 from ..samples import PackedSamples
 from . import packing_kernels as kernels
+from . import ray_sums
 from .runs import empty_runs
 
 
@@ -81,8 +84,8 @@ def keep_first(
     return kept, chosen
 
 
-def spread(features: Tensor, samples: PackedSamples) -> Tensor:
-    """The operation ``spread``: [R, C] in any layout -> [N, C] in runs (see runs.py)."""
+def _copy_to_samples(features: Tensor, samples: PackedSamples) -> Tensor:
+    """``spread``: [R, C] in any layout -> [N, C] in runs (see runs.py)."""
     n, source = samples.n_samples, features.detach()
     target = empty_runs(n, source.shape[1], source.dtype, source.device)
     if n:
@@ -91,3 +94,18 @@ def spread(features: Tensor, samples: PackedSamples) -> Tensor:
             source, target, samples.ray_indices, n, *source.stride(), target.stride(1), FEATURES=source.shape[1], **sizes
         )
     return target
+
+
+def _add_to_rays(values: Tensor, samples: PackedSamples) -> Tensor:
+    """``sum_runs``: [N, C] in any layout -> [R, C] float32 in runs."""
+    n_rays, count, source, tile = samples.n_rays, values.shape[1], values.detach(), ray_sums.tile()
+    target = empty_runs(n_rays, count, torch.float32, source.device)
+    if n_rays and count:
+        ray_sums.sum_runs[(triton.cdiv(n_rays, tile["RAYS"]), count)](
+            source, target, samples.packed_info, n_rays, *source.stride(), target.stride(1), **tile
+        )
+    return target
+
+
+RUNS = RunKernels(_copy_to_samples, _add_to_rays)
+"""``spread`` and ``sum_runs``, with gradients where they are wanted."""
