@@ -3,7 +3,7 @@
 #
 #   sudo scripts/bare-debian.sh [FOLDER]       (default: a new folder under /var/tmp; about 20 GB; removed at the end)
 #
-#   DEMO_SECONDS=150   seconds of training in the demo
+#   DEMO_SECONDS=150   seconds of training in the demo; 0 leaves the demo out
 #   TEST=1             also `make test` (half an hour); 0 leaves it out
 #   PLUGIN=1           also the README's lines for an environment that has nerfstudio already
 #   MIRROR=URL         Debian mirror for debootstrap (default: debootstrap's own)
@@ -66,15 +66,18 @@ apt="$(sed -n 's/^sudo \(apt-get install make.*\)$/\1/p' "$repository/README.md"
 say "$apt"
 within "apt-get update -qq; ${apt/install/install -y -qq} >/dev/null"
 
-say "make demo, $demo_seconds s of training"
-within "cd /root/instant-hash; make demo DEMO_SECONDS=$demo_seconds"
-within "cd /root/instant-hash; ls outputs/demo/instant-hash/*/eval.json outputs/demo/instant-hash/*/turntable | head -5"
+if [ "$demo_seconds" != 0 ]; then
+    say "make demo, $demo_seconds s of training"
+    within "cd /root/instant-hash; make demo DEMO_SECONDS=$demo_seconds"
+    within "cd /root/instant-hash; ls outputs/demo/instant-hash/*/eval.json outputs/demo/instant-hash/*/turntable | head -5"
+fi
 
 if [ "${PLUGIN:-1}" != 0 ]; then
     say "into an environment that has nerfstudio"
     lines="$(sed -n '/^Into an environment that has nerfstudio/,/^```$/p' "$repository/README.md" | sed -n '/^```bash$/,/^```$/p' | sed '/^```/d')"
     [ -n "$lines" ] || { echo "README.md does not say how to add the plugin" >&2; exit 1; }
-    within "python3 -m venv /root/nerf; . /root/nerf/bin/activate; pip install -q 'nerfstudio==1.1.5' torch torchvision
+    # How somebody came by nerfstudio is not what is tried here: fpsample 1.x would want a C++ compiler.
+    within "python3 -m venv /root/nerf; . /root/nerf/bin/activate; pip install -q 'nerfstudio==1.1.5' 'fpsample<1' torch torchvision
         cd /root/instant-hash; rm -rf .venv
         $(grep -v '^ns-install-cli' <<<"$lines")" | grep -E 'instant-hash|Successfully|max-train-seconds' | head -5
 fi
