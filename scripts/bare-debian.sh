@@ -79,7 +79,8 @@ if [ "${PLUGIN:-1}" != 0 ]; then
     # How somebody came by nerfstudio is not what is tried here: fpsample 1.x would want a C++ compiler.
     within "python3 -m venv /root/nerf; . /root/nerf/bin/activate; pip install -q 'nerfstudio==1.1.5' 'fpsample<1' torch torchvision
         cd /root/instant-hash; rm -rf .venv
-        $(grep -v '^ns-install-cli' <<<"$lines")" | grep -E 'instant-hash|Successfully|max-train-seconds' | head -5
+        $(grep -v '^ns-install-cli' <<<"$lines")" >"$folder/root/plugin.log"
+    grep -E 'Usage|usage|--max-train-seconds' "$folder/root/plugin.log"
 fi
 
 if [ "${TEST:-1}" != 0 ]; then

@@ -95,7 +95,7 @@ class TrainingRun:
             command("ns-train"), "instant-hash", "--data", str(data), "--output-dir", str(folder), "--vis", "viewer",
             "--viewer.websocket-host", "127.0.0.1", "--viewer.websocket-port", str(self.port), *flags,
         ]  # fmt: skip
-        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "200"}
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "200", "INSTANT_HASH_BFLOAT16": ""}
         self.process = subprocess.Popen(arguments, stdout=self._out, stderr=subprocess.STDOUT, env=environment)
 
     @property

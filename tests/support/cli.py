@@ -41,12 +41,16 @@ STEPS = 400
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """The environment of a command: offline, without a GPU, without what a developer's shell may say about LPIPS."""
+    """The environment of a command: offline, without a GPU, without what a developer's shell may say about LPIPS.
+
+    Nothing is emulated, though the tests' own process does so (conftest.py): a command runs as at a user's, with numba's cache.
+    """
     nowhere = "http://127.0.0.1:9"  # nothing listens there: whatever wants the network fails at once
     proxies = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nowhere)
     plain = {"CUDA_VISIBLE_DEVICES": "", "COLUMNS": "200", "TERM": "dumb", "OMP_WAIT_POLICY": "passive", "NO_PROXY": ""}
     found = {**os.environ, **proxies, **plain, "TORCH_HOME": "/nonexistent", "MPLBACKEND": "Agg"}
-    found.pop("LPIPS_WEIGHTS", None)
+    for name in ("LPIPS_WEIGHTS", "INSTANT_HASH_BFLOAT16"):
+        found.pop(name, None)
     return {**found, **changes}
 
 
