@@ -79,6 +79,11 @@ class InstantHashModel(Model):
             self.kernels, line = choose_kernels(config.kernels, device)
         except ImportError as error:
             fail(str(error))  # a sentence that says what is missing
+        # Made now, and only looked up where the viewer may interrupt.
+        here = torch.empty(0, device=device)
+        self.geometry.aabb_like(here)
+        for colour in BACKGROUNDS.values():
+            constant(colour, here)
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         settings = EncodingSettings(
