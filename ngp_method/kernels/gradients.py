@@ -30,6 +30,11 @@ def kept_buffer(param: Tensor) -> Tensor | None:
     return param.grad if getattr(param, "grad_in_place", False) else None
 
 
+def _marked(upstream: Tensor | None) -> Tensor | None:
+    """A gradient that needs one itself; None where nothing flows in."""
+    return None if upstream is None else upstream.detach().requires_grad_()
+
+
 def first_order_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     """A backward pass without a derivative of its own: to ask for one raises, where it would be zero in silence.
 
@@ -39,7 +44,7 @@ def first_order_only(backward: Callable[..., Any]) -> Callable[..., Any]:
     once = once_differentiable(backward)
 
     @wraps(backward)
-    def marked(ctx: Any, *upstream: Tensor) -> Any:
-        return once(ctx, *[g.detach().requires_grad_() for g in upstream] if torch.is_grad_enabled() else upstream)
+    def marked(ctx: Any, *upstream: Tensor | None) -> Any:
+        return once(ctx, *map(_marked, upstream) if torch.is_grad_enabled() else upstream)
 
     return marked

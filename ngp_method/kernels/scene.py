@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -95,8 +96,11 @@ class SceneGeometry:
 
     def aabb_like(self, positions: Tensor) -> Tensor:
         """:attr:`aabb` on the device of a tensor and in its type, made once. Not to be written to."""
-        (x, y, z), (u, v, w) = self.aabb.tolist()
-        return constant(((x, y, z), (u, v, w)), positions)
+        return constant(self._corners, positions)
+
+    @cached_property
+    def _corners(self) -> tuple[tuple[float, ...], ...]:
+        return tuple(map(tuple, self.aabb.tolist()))
 
     def _box(self, scale: float) -> Tensor:
         center = torch.tensor(self.center, dtype=torch.float32)

@@ -9,10 +9,14 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 FEATURES = {
-    "AVX2": ("avx2",), "FMA": ("fma",), "F16C": ("f16c",), "AVX-512": ("avx512f", "avx512bw", "avx512vl"),
-    "AVX512-BF16": ("avx512bf16",), "AMX": ("amx-tile", "amx-bf16"),
-}  # fmt: skip
-"""What kernels are written for, and LLVM's names of it."""
+    "AVX2 with FMA": (("avx2", "fma"), "<8 x i32>", "add <8 x i32> %x, %x", "vpaddd\t%ymm"),
+    "F16C": (("f16c",), "<8 x half>", "fadd <8 x half> %x, %x", "vcvtph2ps"),
+    "AVX-512": (("avx512f", "avx512bw", "avx512vl"), "<16 x float>", "fadd <16 x float> %x, %x", "%zmm"),
+}
+"""What kernels are written for: LLVM's names of it; a type, a line, and what stands in its assembly where numba uses it."""
+
+NAMED = {"AVX512-BF16": ("avx512bf16",), "AMX": ("amx-tile", "amx-bf16")}
+"""The same, where LLVM's names are all that is asked."""
 
 _said: list[str] = []
 
@@ -39,10 +43,15 @@ def processor() -> list[str]:
     import llvmlite.binding
 
     from ngp_method.kernels.cpu import bfloat16
-    from ngp_method.kernels.cpu.processor import has
+    from ngp_method.kernels.cpu.processor import has, line_becomes
 
-    there = {name: has(*words) for name, words in FEATURES.items()}
-    yes, no = ([name for name in FEATURES if there[name] == wanted] for wanted in (True, False))
+    host = llvmlite.binding.get_host_cpu_features()
+    there = {
+        name: all(host.get(word, False) for word in words) and wanted in line_becomes(kind, f"{kind} %x", line)
+        for name, (words, kind, line, wanted) in FEATURES.items()
+    }
+    there |= {name: has(*words) for name, words in NAMED.items()}
+    yes, no = ([name for name in there if there[name] == wanted] for wanted in (True, False))
     return [
         f"processor: {llvmlite.binding.get_host_cpu_name()} ({platform.machine()}) with {', '.join(yes) or 'none of these'}"
         + (f"; without {', '.join(no)}" if no else ""),

@@ -9,7 +9,7 @@ import numpy as np
 from numba import njit
 
 from ..layout import MLPLayout
-from . import bfloat16
+from . import bfloat16, pool
 from .simd import LANES
 
 
@@ -62,13 +62,6 @@ def _round(values, numbers, target):  # type: ignore[no-untyped-def]
         target[i] = np.uint16((word + np.uint32(0x7FFF) + ((word >> np.uint32(16)) & np.uint32(1))) >> np.uint32(16))
 
 
-def aligned(n_bytes: int) -> np.ndarray:
-    """uint32 [n_bytes / 4] on a cache line, contents undefined."""
-    raw = np.empty(n_bytes // 4 + LANES, np.uint32)
-    start = (-raw.ctypes.data % 64) // 4
-    return raw[start : start + n_bytes // 4]
-
-
 def prepare(weights: np.ndarray, layout: MLPLayout, engine: str | None = None) -> PreparedMLP:
     """Round the weights to bfloat16 and lay them out as tiles.
 
@@ -83,13 +76,14 @@ def prepare(weights: np.ndarray, layout: MLPLayout, engine: str | None = None) -
     """
     engines = bfloat16.engines()
     if not engines or (engine is not None and engine not in engines):
-        raise RuntimeError(f"No {engine or 'bfloat16'} here: {bfloat16.why_not()}.")
+        why = f"there are {' and '.join(engines)} alone" if engines else bfloat16.why_not()
+        raise RuntimeError(f"No {engine or 'bfloat16'} here: {why}.")
     if weights.dtype != np.float32 or weights.shape != (layout.n_params,) or not weights.flags.c_contiguous:
         raise ValueError(f"weights must be contiguous float32 [{layout.n_params}].")
     forward_table, backward_table, gradient = _tables(layout)
     buffers = []
     for table in (forward_table, backward_table):
-        words = aligned(2 * table.size)
+        words = pool.aligned(2 * table.size)
         _round(weights, table, words.view(np.uint16))
         buffers.append(words)
     widths = np.array([layout.shapes[0][1]] + [rows for rows, _ in layout.shapes], np.int64)

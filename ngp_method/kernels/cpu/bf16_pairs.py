@@ -2,7 +2,7 @@
 
 A *pair* is two bfloat16 in 32 bits, the first in the lower half; a vector (``u32x16``) holds sixteen. Addresses are plain
 int64 (:func:`address`): helpers that take arrays would count references, and an atomic counter shared by threads is slow.
-Three instructions stand here by name, as LLVM finds nothing as good. A processor without AVX-512 BF16 gets the same bits from
+Two instructions stand here by name, as LLVM finds nothing as good. A processor without AVX-512 BF16 gets the same bits from
 operations that every processor has (only where bfloat16 is emulated, see :mod:`.bfloat16`).
 """
 
@@ -23,7 +23,7 @@ ROW = 64
 """Bytes of a vector."""
 
 IN_PROCESSOR = processor.has("avx512f", "avx512bw", "avx512bf16")
-"""Whether the instructions are there (no processor has these without prefetchw)."""
+"""Whether the instructions are there."""
 
 # Here and not where the assembly is written: numba's cache brings back functions that contain it and compiles them anew into
 # their callers, and LLVM ends the process if no parser is there.
@@ -90,15 +90,14 @@ def store_at(typingctx: Any, at: Any, vector: Any) -> Any:
     return types.void(types.int64, vector), codegen
 
 
-def _prefetch(instruction: str, write: int, locality: int) -> Any:
+def _prefetch(write: int, locality: int) -> Any:
+    """LLVM's hint: prefetchw, or prefetcht1 for a locality of 2 (the second-level cache), where a processor has them."""
+
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        if not IN_PROCESSOR:
-            hint = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
-            prefetch = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
-            data = [ir.Constant(_I32, value) for value in (write, locality, 1)]
-            builder.call(prefetch, [_pointer(builder, args[0], 0, _I8), *data])
-        else:
-            builder.asm(ir.FunctionType(ir.VoidType(), [_I64]), f"{instruction} ($0)", "r", [args[0]], side_effect=True)
+        hint = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        prefetch = cgutils.get_or_insert_function(builder.module, hint, "llvm.prefetch.p0")
+        data = [ir.Constant(_I32, value) for value in (write, locality, 1)]
+        builder.call(prefetch, [_pointer(builder, args[0], 0, _I8), *data])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen
@@ -107,13 +106,13 @@ def _prefetch(instruction: str, write: int, locality: int) -> Any:
 @intrinsic
 def expect_load(typingctx: Any, at: Any) -> Any:
     """Fetch the cache line at an address into the second-level cache, to be read soon; any address will do."""
-    return _prefetch("prefetcht1", 0, 2)
+    return _prefetch(0, 2)
 
 
 @intrinsic
 def expect_store(typingctx: Any, at: Any) -> Any:
     """Fetch the cache line at an address, to be written soon; any address will do."""
-    return _prefetch("prefetchw", 1, 3)
+    return _prefetch(1, 3)
 
 
 @intrinsic

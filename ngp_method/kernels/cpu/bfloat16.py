@@ -61,6 +61,4 @@ def why_not() -> str:
     """Half a sentence: why there is no bfloat16 here."""
     if _WORD == "off":
         return f"{SWITCH} is off"
-    if amx.IN_PROCESSOR:
-        return "the system does not let this process use the processor's AMX tiles"
     return "this processor multiplies bfloat16 neither in AMX tiles nor by AVX-512 dot products"

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .bf16_pairs import address, load_floats, store_at
-from .mlp_fused_tiles import ADDED, MASKED, PLAIN, RELU, ROW, expect, multiply, transpose
+from .bf16_pairs import address, expect_load, load_floats, store_at
+from .mlp_fused_tiles import ADDED, MASKED, PLAIN, RELU, ROW, multiply, transpose
 from .simd import LANES, spread_f
 
 STRIDE = 64
@@ -93,7 +93,7 @@ def _copy_in(source, target, size):  # type: ignore[no-untyped-def]
     and one block ahead is too late (measured)."""
     for s in range(0, 4 * size, ROW):
         store_at(target + s, load_floats(source + s))
-        expect(source + s + 2 * STEP)
+        expect_load(source + s + 2 * STEP)
 
 
 @jit

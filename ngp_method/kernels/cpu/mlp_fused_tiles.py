@@ -16,7 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import processor
-from .simd import _F32, _I32, _VF, LANES, _splat
+from .bf16_pairs import _shuffle
+from .simd import _F32, _VF, LANES, _splat
 
 Tile = tuple[tuple[int, ...], tuple[int, ...]]
 """(rows zeros, vectors zeros)."""
@@ -122,25 +123,6 @@ def multiply(
         return context.get_dummy_value()
 
     return types.void(rows, vectors, *[types.int64] * 9), codegen
-
-
-@intrinsic
-def expect(typingctx: Any, at: Any) -> Any:
-    """Fetch the cache line at an address, to be read soon; any address will do."""
-
-    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        pointer = _at(builder, args[0], ir.IntType(8))
-        fnty = ir.FunctionType(ir.VoidType(), [pointer.type, _I32, _I32, _I32])
-        fn = cgutils.get_or_insert_function(builder.module, fnty, "llvm.prefetch.p0")
-        # To read; to the second-level cache; data.
-        builder.call(fn, [pointer, *[ir.Constant(_I32, value) for value in (0, 2, 1)]])
-        return context.get_dummy_value()
-
-    return types.void(types.int64), codegen
-
-
-def _shuffle(builder: Any, a: Any, b: Any, order: list[int]) -> Any:
-    return builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_I32, len(order)), order))
 
 
 @intrinsic

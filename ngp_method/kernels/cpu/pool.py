@@ -84,6 +84,13 @@ CACHE_LINE = 64
 _local = threading.local()
 
 
+def aligned(n_bytes: int) -> np.ndarray:
+    """uint32 [n_bytes / 4] on a cache line, contents undefined."""
+    raw = np.empty((n_bytes + CACHE_LINE) // 4, np.uint32)
+    start = (-raw.ctypes.data % CACHE_LINE) // 4
+    return raw[start : start + n_bytes // 4]
+
+
 def scratch(n_bytes: int) -> np.ndarray:
     """This thread's working memory, uint32 [n_bytes / 4 or more] from a cache line on, until it is asked for again.
 
@@ -91,7 +98,5 @@ def scratch(n_bytes: int) -> np.ndarray:
     """
     found: np.ndarray | None = getattr(_local, "words", None)
     if found is None or 4 * found.size < n_bytes:
-        raw = np.empty(n_bytes // 4 + CACHE_LINE // 4, np.uint32)
-        start = (-raw.ctypes.data % CACHE_LINE) // 4
-        found = _local.words = raw[start : start + n_bytes // 4]
+        found = _local.words = aligned(n_bytes)
     return found

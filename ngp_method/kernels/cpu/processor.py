@@ -11,52 +11,39 @@ from functools import lru_cache
 import llvmlite.binding as llvm
 from numba.core.registry import cpu_target
 
-_PROBES = {
-    "avx2": ("<8 x i32>", "<8 x i32> %x", "add <8 x i32> %x, %x", "vpaddd\t%ymm"),
-    "fma": ("float", "float %x", "call float @llvm.fma.f32(float %x, float %x, float %x)", "vfmadd"),
-    "f16c": ("<8 x half>", "<8 x half> %x", "fadd <8 x half> %x, %x", "vcvtph2ps"),
-    "avx512f": ("<16 x float>", "<16 x float> %x", "fadd <16 x float> %x, %x", "%zmm"),
-}
-"""Result, argument and body of a small function, and what stands in its assembly where the compiler may use the feature."""
-
 
 @lru_cache(maxsize=16)
-def _assembly(result: str, arguments: str, line: str) -> str:
-    """What one line of LLVM becomes, as a function."""
+def line_becomes(result: str, arguments: str, line: str) -> str:
+    """The assembly that one line of LLVM becomes for what numba compiles for, as a function of ``arguments`` (%x, ...)."""
     triple, name, features = cpu_target.target_context.codegen().magic_tuple()
     machine = llvm.Target.from_triple(triple).create_target_machine(cpu=name, features=features, opt=2)
     body = f"define {result} @probe({arguments}) {{\n  %z = {line}\n  ret {result} %z\n}}\n"
-    declared = "declare float @llvm.fma.f32(float, float, float)\n"
-    return str(machine.emit_assembly(llvm.parse_assembly(f'target triple = "{triple}"\n{declared}{body}')))
+    return str(machine.emit_assembly(llvm.parse_assembly(f'target triple = "{triple}"\n{body}')))
 
 
 @lru_cache(maxsize=1)
 def _features() -> frozenset[str]:
-    """LLVM's names of what the processor has and numba compiles for."""
-    words = cpu_target.target_context.codegen().magic_tuple()[2]
-    if words:
-        target = {word[1:] for word in words.split(",") if word.startswith("+")}
-    else:
-        target = {name for name, (result, given, line, wanted) in _PROBES.items() if wanted in _assembly(result, given, line)}
+    """LLVM's names of what the processor has and numba was told to compile for."""
+    target = cpu_target.target_context.codegen().magic_tuple()[2].split(",")
     host = llvm.get_host_cpu_features()
-    return frozenset(name for name in target if host.get(name, False))
+    return frozenset(word[1:] for word in target if word.startswith("+") and host.get(word[1:], False))
 
 
 def has(*names: str) -> bool:
     """Whether the processor has all of these (LLVM's names, e.g. ``avx512bf16``) and numba may use them.
 
-    Where only a processor's name was given, no more than ``avx2``, ``fma``, ``f16c`` and ``avx512f`` is known.
+    Where only a processor's name was given nothing is known: no.
     """
     return _features().issuperset(names)
 
 
 def wide_registers() -> bool:
     """Whether sixteen float32 are one register (AVX-512), of which there are 32 then."""
-    return "zmm" in _assembly("<16 x float>", "<16 x float> %x, <16 x float> %y", "fadd <16 x float> %x, %y")
+    return "zmm" in line_becomes("<16 x float>", "<16 x float> %x, <16 x float> %y", "fadd <16 x float> %x, %y")
 
 
 def half_conversion() -> bool:
     """Whether there are instructions between float16 and float32 (F16C, NEON): no helper functions called."""
-    there = _assembly("<16 x float>", "<16 x half> %x", "fpext <16 x half> %x to <16 x float>")
-    back = _assembly("<16 x half>", "<16 x float> %x", "fptrunc <16 x float> %x to <16 x half>")
+    there = line_becomes("<16 x float>", "<16 x half> %x", "fpext <16 x half> %x to <16 x float>")
+    back = line_becomes("<16 x half>", "<16 x float> %x", "fptrunc <16 x float> %x to <16 x half>")
     return not any(helper in text for text in (there, back) for helper in ("hfsf2", "sfhf2", "h2f", "f2h"))

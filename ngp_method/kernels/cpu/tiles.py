@@ -13,14 +13,11 @@ COMPILED = amx.IN_PROCESSOR or bfloat16.EMULATED
 does not cache: what one process has cached must be right for any other."""
 
 jit: Any
-if amx.IN_PROCESSOR and (bfloat16.TILES or not bfloat16.EMULATED):
+if bfloat16.EMULATED and not bfloat16.TILES:
+    from .tile_emulation import configure, jit, release, tile_dot, tile_load, tile_store, tile_zero
+else:
     from .amx import configure, release, tile_dot, tile_load, tile_store, tile_zero
 
     jit = njit(nogil=True, cache=True, error_model="numpy")
-else:
-    from .tile_emulation import configure, release, tile_dot, tile_load, tile_store, tile_zero
-
-    # Addresses of this process are part of the emulation's code.
-    jit = njit(nogil=True, cache=not bfloat16.EMULATED, error_model="numpy")
 
 __all__ = ["COMPILED", "configure", "jit", "release", "tile_dot", "tile_load", "tile_store", "tile_zero"]

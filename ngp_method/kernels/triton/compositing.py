@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from ..gradients import first_order_only
 from ..interface import Composited, Gathered
 from ..samples import PackedSamples
 from . import compositing_kernels as kernels
@@ -57,7 +57,7 @@ class Composite(torch.autograd.Function):
         return (*sums, weights)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Tensor | None, ...]:
         """See :func:`compositing_kernels.backward`, and :func:`ray_sums.add_weight_gradient` where weights have a gradient."""
         sigmas, rgbs, *sums, weights = ctx.saved_tensors
