@@ -82,7 +82,11 @@ class Kernels(Protocol):
         ...
 
     def sh_encode(self, directions: Tensor) -> Tensor:
-        """Real spherical harmonics of degree 4: unit directions [N, 3] -> features, C = 16. No gradient."""
+        """Real spherical harmonics of degree 4: unit directions [N, 3] -> features, C = 16.
+
+        Gradient supported, to the first order (differentiating it again raises): that of the polynomials in x, y and z that
+        these are on the sphere (see :mod:`.spherical`), so one that has a part along the direction, too.
+        """
         ...
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
@@ -196,7 +200,14 @@ class Kernels(Protocol):
         ...
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
-        """Middles of the intervals, [N, 3] in [0, 1]^3 over the scene box, clamped to it. No gradient."""
+        """Middles of the intervals, [N, 3] in [0, 1]^3 over the scene box, clamped to it.
+
+        Args:
+            rays_o: [R, 3] world units; gradient supported, to the first order (differentiating it again raises).
+            rays_d: [R, 3] unit vectors; likewise. The intervals have none.
+            samples: N samples of the R rays. Padding (see ``march``) counts for nothing in the gradients.
+            geometry: the scene box. A coordinate at its border, clamped to it or there by itself, carries no gradient.
+        """
         ...
 
     def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:

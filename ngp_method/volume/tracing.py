@@ -69,11 +69,13 @@ class Tracer:
         """Trace rays, each begun at a random part of its first step.
 
         Args:
-            rays_o: [R, 3] world units; rays_d: [R, 3] unit vectors.
+            rays_o: [R, 3] world units; rays_d: [R, 3] unit vectors. Both get gradients if they ask for them.
             t_min, t_max: [R] interval of each ray, cut to the scene box.
         """
         jitter, capacity, room = torch.rand_like(t_min), self.capacity(t_min.shape[0]), None
-        samples, resume = self.grid.march(rays_o, rays_d, t_min, t_max, jitter=jitter, capacity=capacity)
+        samples, resume = self.grid.march(
+            rays_o.detach(), rays_d.detach(), t_min.detach(), t_max.detach(), jitter=jitter, capacity=capacity
+        )
         if capacity is not None:
             counts = samples.packed_info[:, 1]
             room = (counts > 0) | (resume >= t_max)
@@ -95,16 +97,22 @@ class Tracer:
         return int(marched)
 
     def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
-        """Density of every sample without gradients, then everything of those in front of the opaque."""
+        """Density of every sample without gradients, then everything of those in front of the opaque.
+
+        Which samples are kept does not depend on the rays in a way that could be differentiated; where the kept ones lie does,
+        and is computed once more, with gradients, for rays that want them.
+        """
         network, geometry = self.network, self.grid.geometry
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
-        positions = kernels.points(o, d, samples, geometry)
         with torch.no_grad():
+            positions = kernels.points(o, d, samples, geometry)
             features = network.encode(positions, weights)
             sigmas = network.density_only(features, weights) / unit
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
-            harmonics = kernels.spread(kernels.sh_encode(d), samples)
+        if o.requires_grad or d.requires_grad:
+            positions = kernels.points(o, d, samples, geometry)
+        harmonics = kernels.spread(kernels.sh_encode(d), samples)
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights)
         rgbs = network.color(raw, harmonics, weights)

@@ -9,6 +9,7 @@ from torch import Tensor
 from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels.samples import PackedSamples
 from ngp_method.kernels.scene import MAX_STEPS, SceneGeometry
 from ngp_method.volume.losses import huber, leave_out
 from ngp_method.volume.occupancy import OccupancyGrid
@@ -147,3 +148,90 @@ def test_a_batch_without_rays() -> None:
         traced = Tracer(*_field(kernel_set))(*(v[:0] for v in _rays(5)))
         assert (traced.marched, traced.kept) == (0, 0)
         assert traced.found.rgbs.shape == (0, 3)
+
+
+# -- gradients of rays
+
+
+def _fog(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
+    """The same field, thin enough that light is left behind every sample: all are kept."""
+    network, grid = _field(kernel_set)
+    with torch.no_grad():
+        network.density_params.mul_(0.5)
+    return network, grid
+
+
+def _loss_of_rays(kernel_set: str, o: Tensor, d: Tensor, samples: PackedSamples, target: Tensor) -> Tensor:
+    """A training step's loss for kept samples, as a function of the rays alone, in their precision."""
+    found, kept = Tracer(*_fog(kernel_set))._shade_and_composite(o, d, samples)
+    assert kept == samples.n_samples
+    depths = found.depths / 3.0
+    return (0.5 * (found.rgbs - target).square().sum(-1) + 0.1 * (found.opacities - depths).square()).sum()
+
+
+@pytest.fixture(scope="module")
+def posed() -> tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]:
+    """Rays, their samples, target colours, and the reference's gradients in float64."""
+    o, d, t_min, t_max = (v.double() for v in _rays(40))
+    _, grid = _fog("reference")
+    samples, _ = grid.march(o, d, t_min, t_max)
+    target = torch.rand(40, 3, generator=torch.Generator().manual_seed(2)).double()
+    leaves = [o.clone().requires_grad_(), d.clone().requires_grad_()]
+    _loss_of_rays("reference", *leaves, samples, target).backward()
+    return o, d, samples, target, [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def test_gradients_of_rays_are_finite_differences(posed: tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]) -> None:
+    """Central ones in float64, of all rays at once: their losses are added, so that each ray's is its own."""
+    *rays, samples, target, gradients = posed
+    step = 1e-7  # few samples cross the border of a cell, where the field has a kink; roundoff / step is 1e-9
+    for which in (0, 1):
+        for axis in range(3):
+            for rows in (slice(0, 13), slice(13, 40)):
+                ends = []
+                for sign in (1, -1):
+                    moved = [v.clone() for v in rays]
+                    moved[which][rows, axis] += sign * step
+                    ends.append(_loss_of_rays("reference", *moved, samples, target))
+                slope = float((ends[0] - ends[1]).detach()) / (2 * step)
+                wanted = float(gradients[which][rows, axis].sum())
+                assert slope == pytest.approx(wanted, rel=1e-4, abs=1e-5 * float(gradients[which].abs().sum())), (which, axis)
+
+
+@pytest.mark.parametrize("kernel_set", ["cpu-float32", "cpu-bfloat16", "triton", "triton-float32"])
+def test_gradients_of_rays(kernel_set: str, posed: tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]) -> None:
+    """Of every kernel set against the reference's in float64, for the same samples."""
+    o, d, samples, target, gradients = posed
+    leaves = [o.float().requires_grad_(), d.float().requires_grad_()]
+    chosen = PackedSamples(samples.t_starts.float(), samples.t_ends.float(), samples.ray_indices, samples.packed_info)
+    _loss_of_rays(kernel_set, *leaves, chosen, target.float()).backward()
+    # float32 may take the neighbouring cell of a sample at a border, where the slope jumps: one sample of some thousands.
+    # bfloat16 rounds features and hidden layers to 2^-9, and slopes are differences of such features.
+    bound = 0.1 if low_precision(kernel_set) else 1e-3
+    for what, leaf, wanted in zip(("origins", "directions"), leaves, gradients):
+        assert leaf.grad is not None
+        error = float((leaf.grad.double() - wanted).norm() / wanted.norm())
+        assert error < bound, f"{what}: {error:.3g}"
+        assert (leaf.grad[samples.packed_info[:, 1] == 0] == 0).all(), "rays that meet nothing"
+
+
+@pytest.mark.parametrize("kernel_set", ["cpu", "triton"])
+def test_a_step_of_rays_with_gradients_is_the_same_step(kernel_set: str) -> None:
+    """The same values and parameter gradients to the last bit; and without a wish nothing of the rays is in the graph."""
+    network, grid = _field(kernel_set)
+    tracer = Tracer(network, grid, exact=True)
+    target = torch.rand(100, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for wish in (False, True):
+        rays = _rays(100)
+        for leaf in rays[:2]:
+            leaf.requires_grad_(wish)
+        for param in network.parameters():
+            param.grad = None
+        torch.manual_seed(7)
+        traced = tracer(*rays)
+        huber(traced.found.rgbs, target).backward()
+        assert all((leaf.grad is not None and bool(leaf.grad.any())) == wish for leaf in rays[:2])
+        found.append([traced.found.rgbs.detach(), *[p.grad for p in network.parameters() if p.grad is not None]])
+    for plain, other in zip(*found):
+        assert torch.equal(plain, other)

@@ -147,8 +147,29 @@ def hash_encode(
     return encode(positions, table if half is None else half, layout, dtype)
 
 
-def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
-    """Spherical harmonics of degree 4: [N, 3] float32, any strides -> [N, 16] in ``dtype``, in runs. No gradient."""
+class DirectionGradient(torch.autograd.Function):
+    """(directions, their harmonics) -> the harmonics, with a gradient to the directions."""
+
+    @staticmethod
+    def forward(ctx: Any, directions: Tensor, harmonics: Tensor) -> Tensor:
+        ctx.save_for_backward(directions)
+        return harmonics.view_as(harmonics)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """See :func:`spherical_kernel.gradient_kernel`."""
+        ((up,), (directions,)), block = (grad_outputs, ctx.saved_tensors), spherical_kernel.BLOCK
+        n = directions.shape[0]
+        out = empty_runs(n, 3, torch.float32, directions.device)
+        if n:
+            spherical_kernel.gradient_kernel[(triton.cdiv(n, block),)](
+                directions, up, out, n, *directions.stride(), *up.stride(), *out.stride(), BLOCK=block, **OPTIONS
+            )
+        return out, None
+
+
+def _harmonics(directions: Tensor, dtype: torch.dtype) -> Tensor:
     n = directions.shape[0]
     out = empty_runs(n, SH_DIM, dtype, directions.device)
     if n:
@@ -157,3 +178,21 @@ def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
             d, out, n, *d.stride(), *out.stride(), BLOCK=block, **OPTIONS
         )
     return out
+
+
+def with_direction_gradient(directions: Tensor, harmonics: Tensor) -> Tensor:
+    """Harmonics of directions, which may come from anywhere, with the polynomials' gradient to the directions."""
+    found = DirectionGradient.apply(directions, harmonics)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Spherical harmonics of degree 4: [N, 3] float32, any strides -> [N, 16] in ``dtype``, in runs.
+
+    float16 becomes float32 where a gradient is wanted, as in :func:`hash_encode`.
+    """
+    if torch.is_grad_enabled() and directions.requires_grad:
+        wide = torch.float32 if dtype == torch.float16 else dtype
+        return with_direction_gradient(directions, _harmonics(directions, wide))
+    return _harmonics(directions, dtype)
