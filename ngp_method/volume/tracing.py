@@ -17,6 +17,7 @@ from ..kernels import Composited
 from ..kernels.samples import PackedSamples
 from ..kernels.scene import MAX_STEPS
 from .occupancy import OccupancyGrid
+from .rays import Rays
 from .rendering import T_MIN
 
 MARGIN = 1.125
@@ -65,22 +66,20 @@ class Tracer:
         """Slots for the samples of so many rays; None: as many as there will be."""
         return None if self.exact else int(MARGIN * self._per_ray * n_rays) + SPARE
 
-    def __call__(self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor) -> Traced:
+    def __call__(self, rays: Rays) -> Traced:
         """Trace rays, each begun at a random part of its first step.
 
         Args:
-            rays_o: [R, 3] world units; rays_d: [R, 3] unit vectors. Both get gradients if they ask for them.
-            t_min, t_max: [R] interval of each ray, cut to the scene box.
+            rays: cut to the scene box; origins and directions get gradients if they ask for them.
         """
-        jitter, capacity, room = torch.rand_like(t_min), self.capacity(t_min.shape[0]), None
-        samples, resume = self.grid.march(
-            rays_o.detach(), rays_d.detach(), t_min.detach(), t_max.detach(), jitter=jitter, capacity=capacity
-        )
+        where = rays.detach()
+        jitter, capacity, room = torch.rand_like(where.t_min), self.capacity(rays.n_rays), None
+        samples, resume = self.grid.march(where.o, where.d, where.t_min, where.t_max, jitter=jitter, capacity=capacity)
         if capacity is not None:
             counts = samples.packed_info[:, 1]
-            room = (counts > 0) | (resume >= t_max)
+            room = (counts > 0) | (resume >= where.t_max)
             self._take_note(torch.stack([counts.sum(), room.sum()]))
-        found, kept = self._shade_and_composite(rays_o, rays_d, samples)
+        found, kept = self._shade_and_composite(rays, samples)
         return Traced(found, room, samples.n_samples if capacity is None else self._marched(), kept)
 
     def _take_note(self, numbers: Tensor) -> None:
@@ -96,7 +95,7 @@ class Tracer:
         self._per_ray = max(marched / max(1, rays), FORGET * self._per_ray)
         return int(marched)
 
-    def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
+    def _shade_and_composite(self, rays: Rays, samples: PackedSamples) -> tuple[Composited, int]:
         """Density of every sample without gradients, then everything of those in front of the opaque.
 
         Which samples are kept does not depend on the rays in a way that could be differentiated; where the kept ones lie does,
@@ -105,14 +104,14 @@ class Tracer:
         network, geometry = self.network, self.grid.geometry
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
         with torch.no_grad():
-            positions = kernels.points(o, d, samples, geometry)
+            positions = kernels.points(rays.o, rays.d, samples, geometry)
             features = network.encode(positions, weights)
             sigmas = network.density_only(features, weights) / unit
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
-        if o.requires_grad or d.requires_grad:
-            positions = kernels.points(o, d, samples, geometry)
-        harmonics = kernels.spread(kernels.sh_encode(d), samples)
+        if rays.wants_gradient:
+            positions = kernels.points(rays.o, rays.d, samples, geometry)
+        harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights)
         rgbs = network.color(raw, harmonics, weights)

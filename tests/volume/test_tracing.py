@@ -13,7 +13,7 @@ from ngp_method.kernels.samples import PackedSamples
 from ngp_method.kernels.scene import MAX_STEPS, SceneGeometry
 from ngp_method.volume.losses import huber, leave_out
 from ngp_method.volume.occupancy import OccupancyGrid
-from ngp_method.volume.rendering import intersect_box
+from ngp_method.volume.rays import Rays, intersect_box
 from ngp_method.volume.tracing import MARGIN, SPARE, Traced, Tracer
 from support.kernel_cases import kernels_of, low_precision
 
@@ -35,14 +35,14 @@ def _field(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
     return network, grid
 
 
-def _rays(n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _rays(n: int) -> Rays:
     """Into the box from one side; every fifth misses it."""
     rng = torch.Generator().manual_seed(n)
     o = torch.rand(n, 3, generator=rng) - 0.5
     o[:, 0], o[::5, 1] = -2.0, 3.0
     d = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1, 0.2]]).repeat(n, 1), dim=-1)
     near = torch.zeros(n)
-    return o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf))
+    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf)))
 
 
 def _guessing(network: RadianceNetwork, grid: OccupancyGrid) -> Tracer:
@@ -57,7 +57,7 @@ def _step(tracer: Tracer, n: int, target: Tensor) -> tuple[Traced, Tensor, list[
     for param in tracer.network.parameters():
         param.grad = None
     torch.manual_seed(7)
-    traced = tracer(*_rays(n))
+    traced = tracer(_rays(n))
     loss = huber(leave_out(traced.found.rgbs, target, traced.room), target)
     loss.backward()
     return traced, loss.detach(), [p.grad for p in tracer.network.parameters() if p.grad is not None]
@@ -112,7 +112,7 @@ def test_rays_there_is_no_room_for_are_left_out(kernel_set: str, monkeypatch: py
     for param in network.parameters():
         param.grad = None
     torch.manual_seed(7)
-    alone = Tracer(network, grid, exact=True)(*_rays(200)).found
+    alone = Tracer(network, grid, exact=True)(_rays(200)).found
     (0.2 * torch.nn.functional.huber_loss(alone.rgbs[room], target[room], delta=0.1, reduction="sum") / 0.1 / 600).backward()
     bound = 2e-2 if low_precision(kernel_set) else 1e-5  # bfloat16 rounds sums of a tile in another order
     wanted = [p.grad for p in network.parameters() if p.grad is not None]
@@ -145,7 +145,7 @@ def test_as_many_slots_as_the_last_step_lets_expect() -> None:
 
 def test_a_batch_without_rays() -> None:
     for kernel_set in SETS:
-        traced = Tracer(*_field(kernel_set))(*(v[:0] for v in _rays(5)))
+        traced = Tracer(*_field(kernel_set))(_rays(5)[:0])
         assert (traced.marched, traced.kept) == (0, 0)
         assert traced.found.rgbs.shape == (0, 3)
 
@@ -163,7 +163,7 @@ def _fog(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
 
 def _loss_of_rays(kernel_set: str, o: Tensor, d: Tensor, samples: PackedSamples, target: Tensor) -> Tensor:
     """A training step's loss for kept samples, as a function of the rays alone, in their precision."""
-    found, kept = Tracer(*_fog(kernel_set))._shade_and_composite(o, d, samples)
+    found, kept = Tracer(*_fog(kernel_set))._shade_and_composite(Rays(o, d, d[:, 0], d[:, 0]), samples)
     assert kept == samples.n_samples
     depths = found.depths / 3.0
     return (0.5 * (found.rgbs - target).square().sum(-1) + 0.1 * (found.opacities - depths).square()).sum()
@@ -172,7 +172,8 @@ def _loss_of_rays(kernel_set: str, o: Tensor, d: Tensor, samples: PackedSamples,
 @pytest.fixture(scope="module")
 def posed() -> tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]:
     """Rays, their samples, target colours, and the reference's gradients in float64."""
-    o, d, t_min, t_max = (v.double() for v in _rays(40))
+    rays = _rays(40)
+    o, d, t_min, t_max = (v.double() for v in (rays.o, rays.d, rays.t_min, rays.t_max))
     _, grid = _fog("reference")
     samples, _ = grid.march(o, d, t_min, t_max)
     target = torch.rand(40, 3, generator=torch.Generator().manual_seed(2)).double()
@@ -224,14 +225,14 @@ def test_a_step_of_rays_with_gradients_is_the_same_step(kernel_set: str) -> None
     found = []
     for wish in (False, True):
         rays = _rays(100)
-        for leaf in rays[:2]:
+        for leaf in (rays.o, rays.d):
             leaf.requires_grad_(wish)
         for param in network.parameters():
             param.grad = None
         torch.manual_seed(7)
-        traced = tracer(*rays)
+        traced = tracer(rays)
         huber(traced.found.rgbs, target).backward()
-        assert all((leaf.grad is not None and bool(leaf.grad.any())) == wish for leaf in rays[:2])
+        assert all((leaf.grad is not None and bool(leaf.grad.any())) == wish for leaf in (rays.o, rays.d))
         found.append([traced.found.rgbs.detach(), *[p.grad for p in network.parameters() if p.grad is not None]])
     for plain, other in zip(*found):
         assert torch.equal(plain, other)
