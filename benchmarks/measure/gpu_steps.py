@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ngp_method.kernels import Kernels
 from ngp_method.kernels.samples import PackedSamples
+from ngp_method.volume.rays import Rays
 from ngp_method.volume.tracing import Tracer
 
 from . import gpu_training
@@ -26,8 +27,8 @@ BATCHES, ROUNDS, RUNS, WARM_UP = 4, 5, 30, 3
 ROOM = 1.06
 """Slots for a sample: no ray of the batches is left out, or forms would not do the same."""
 
-Batch = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
-"""Origins, directions, t_min, t_max, pixels."""
+Batch = tuple[Rays, Tensor]
+"""Rays, and their pixels."""
 
 
 class FixedSlots:
@@ -51,8 +52,8 @@ class FixedSlots:
 
 def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
     """One step; samples marched and kept."""
-    *rays, pixels = batch
-    traced = tracer(*rays)
+    rays, pixels = batch
+    traced = tracer(rays)
     gpu_training.loss_of(traced, pixels).backward()
     for optimizer in training.optimizers:
         optimizer.step()
@@ -60,28 +61,30 @@ def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
 
 
 def _batches(training: Training) -> list[Batch]:
-    found = []
-    for _ in range(BATCHES):
-        o, d, pixels = training.batch()
-        found.append((o, d, *training.interval(o, d), pixels))
-    return found
+    return [training.batch() for _ in range(BATCHES)]
+
+
+def _tensors(batch: Batch) -> tuple[Tensor, ...]:
+    rays, pixels = batch
+    return rays.o, rays.d, rays.t_min, rays.t_max, pixels
 
 
 def _captured(step: Callable[[Batch], object], batch: Batch) -> Callable[[Batch], object]:
     """The step as a CUDA graph, on batches that are copied to where the first one lay."""
-    held = tuple(part.clone() for part in batch)
+    *parts, pixels = (part.clone() for part in _tensors(batch))
+    held = (Rays(*parts), pixels)
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):
-            step(held)  # type: ignore[arg-type]
+            step(held)
     torch.cuda.current_stream().wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        step(held)  # type: ignore[arg-type]
+        step(held)
 
     def replay(given: Batch) -> None:
-        for target, source in zip(held, given):
+        for target, source in zip(_tensors(held), _tensors(given)):
             target.copy_(source)
         graph.replay()
 
@@ -90,7 +93,7 @@ def _captured(step: Callable[[Batch], object], batch: Batch) -> Callable[[Batch]
 
 def _forms(training: Training, batches: list[Batch]) -> tuple[dict[str, Callable[[Batch], object]], dict[str, int]]:
     """The step in each form that the kernel set and the device have, and the slots set aside."""
-    network, kernels, n_rays = training.network, training.kernels, batches[0][0].shape[0]
+    network, kernels, n_rays = training.network, training.kernels, batches[0][0].n_rays
     exact = Tracer(network, training.grid, exact=True)
     counts = [_step(training, exact, batch) for batch in batches]
     marched, kept = (int(ROOM * max(numbers)) + 1 for numbers in zip(*counts))

@@ -19,7 +19,8 @@ from ngp_method.kernels import Kernels
 from ngp_method.volume.losses import blend, huber, leave_out, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget, most_marched
-from ngp_method.volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
+from ngp_method.volume.rays import Rays, intersect_box
+from ngp_method.volume.rendering import RAYS_AT_A_TIME, render_rays
 from ngp_method.volume.tracing import Traced, Tracer
 from ngp_method.volume.visibility import seen_cells
 
@@ -75,9 +76,8 @@ class Training:
         """One training step; returns the loss, on the device."""
         if self.steps % AVERAGE_INTERVAL == 0:
             self.network.begin_average(AVERAGE_DECAY**AVERAGE_INTERVAL)
-        o, d, pixels = self.batch()
-        t_min, t_max = self.interval(o, d)
-        traced = self.tracer(o, d, t_min, t_max)
+        rays, pixels = self.batch()
+        traced = self.tracer(rays)
         loss = loss_of(traced, pixels)
         loss.backward()
         factor = 1.0 if self.steps < FIRST_DECAY else GAMMA ** (1 + (self.steps - FIRST_DECAY) // DECAY_EVERY)
@@ -87,7 +87,7 @@ class Training:
         self.network.finish_average()
         if self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit):
             self.tracer.grid_changed()
-        self._count(o.shape[0], traced.marched, traced.kept)
+        self._count(rays.n_rays, traced.marched, traced.kept)
         return loss.detach()
 
     def _count(self, rays: int, marched: int, kept: int) -> None:
@@ -96,18 +96,18 @@ class Training:
         self.marched, self.kept = self.marched + marched, self.kept + kept
         self.budget.adapt(rays, marched, kept)
 
-    def interval(self, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        """Where rays may be sampled, t_min and t_max: the scene box."""
+    def cut(self, o: Tensor, d: Tensor) -> Rays:
+        """Rays that may be sampled in the scene box."""
         near = torch.zeros_like(o[:, 0])
-        return intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf))
+        return Rays(o, d, *intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf)))
 
-    def batch(self) -> tuple[Tensor, Tensor, Tensor]:
+    def batch(self) -> tuple[Rays, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
         count, (height, width) = self.views.poses.shape[0], self.views.size
         number = torch.randint(count * height * width, (self.budget.rays,), device=self.device)
         view, row, column = number // (height * width), number // width % height, number % width
         o, d = self.views.rays(view, row, column)
-        return o, d, self.views.images.view(count * height * width, -1)[number].float() / 255.0
+        return self.cut(o, d), self.views.images.view(count * height * width, -1)[number].float() / 255.0
 
     def finite(self) -> bool:
         """Whether all parameters are still numbers."""
@@ -119,8 +119,7 @@ class Training:
         self.network.eval()
         parts = []
         for o, d in zip(*(rays.split(RAYS_AT_A_TIME["other"]) for rays in views.picture_rays(view, zoom))):
-            t_min, t_max = self.interval(o, d)
-            found = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max).gathered
+            found = render_rays(self.field, self.kernels, self.grid, self.cut(o, d)).gathered
             parts.append(blend(found.rgbs, found.opacities, torch.ones(3, device=self.device)).clamp(0.0, 1.0))
         self.network.train()
         return torch.cat(parts)

@@ -21,7 +21,7 @@ from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.errors import fail
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.volume.rendering import intersect_box
+from ngp_method.volume.rays import intersect_box
 
 __all__ = ["check_box", "check_cameras", "check_data", "sees_box"]
 

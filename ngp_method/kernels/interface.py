@@ -82,7 +82,10 @@ class Kernels(Protocol):
         ...
 
     def sh_encode(self, directions: Tensor) -> Tensor:
-        """Real spherical harmonics of degree 4: unit directions [N, 3] -> features, C = 16. No gradient."""
+        """Real spherical harmonics of degree 4: unit directions [N, 3] -> features, C = 16.
+
+        Gradient supported, to the first order (again raises): that of the polynomials in :mod:`.spherical`, of any length.
+        """
         ...
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
@@ -134,20 +137,18 @@ class Kernels(Protocol):
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """Features of each ray -> features of each sample: those of its ray.
 
-        Gradient supported: it is ``sum_runs``, for features in any layout and of any type (sums in float32, rounded once to the
-        features' type). Padding (see ``march``) gets anything finite, and what flows back from it counts for nothing.
+        Its gradient is ``sum_runs``, for features in any layout and of any type (summed in float32, rounded once to that type).
+        Padding (see ``march``) gets anything finite, and what flows back from it counts for nothing.
         """
         ...
 
     def sum_runs(self, values: Tensor, samples: PackedSamples) -> Tensor:
         """Sums over the samples of each ray, the adjoint of ``spread``.
 
-        By rays and in one order, so that the same numbers give the same sums. Gradient supported, to any order: ``spread``,
-        with zeros in padding.
+        By rays and in one order: the same numbers, the same sums. Its gradient, to any order, is ``spread``, zero in padding.
 
         Args:
-            values: [N, C], or features in any layout. Of padding (see ``march``) nothing is read: whatever lies there, NaN
-                too, has no part in the sums.
+            values: [N, C], or features in any layout. Of padding (see ``march``) nothing is read, not even NaN.
             samples: N samples of R rays.
         Returns:
             [R, C] float32, summed as such (any strides); zeros for a ray without samples.
@@ -196,7 +197,13 @@ class Kernels(Protocol):
         ...
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
-        """Middles of the intervals, [N, 3] in [0, 1]^3 over the scene box, clamped to it. No gradient."""
+        """Middles of the intervals, [N, 3] in [0, 1]^3 over the scene box, clamped to it.
+
+        Args:
+            rays_o, rays_d: [R, 3] world units, unit vectors; gradients supported, to the first order (again raises).
+            samples: N samples of the R rays. Padding (see ``march``) counts for nothing in the gradients.
+            geometry: the scene box. A coordinate at its border, clamped to it or there by itself, carries no gradient.
+        """
         ...
 
     def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:

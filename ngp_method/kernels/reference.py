@@ -34,7 +34,7 @@ class ReferenceKernels(Defaults):
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""
-        return spherical_harmonics(directions.detach())
+        return spherical_harmonics(directions)
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""
@@ -110,10 +110,10 @@ class ReferenceKernels(Defaults):
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""
-        rays = samples.ray_indices.long()
         middles = 0.5 * (samples.t_starts + samples.t_ends)
-        world = rays_o[rays] + rays_d[rays] * middles[:, None]
-        return geometry.normalize(world).clamp(0.0, 1.0)
+        world = self.spread(rays_o, samples) + self.spread(rays_d, samples) * middles[:, None]
+        unit = geometry.normalize(world)
+        return torch.where((unit > 0.0) & (unit < 1.0), unit, unit.detach().clamp(0.0, 1.0))
 
     def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
         """See the interface."""

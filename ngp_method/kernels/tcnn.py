@@ -34,7 +34,7 @@ from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
 from .samples import PackedSamples
 from .spherical import SH_DIM
-from .triton import TritonKernels
+from .triton import TritonKernels, encode
 
 FULLY_FUSED_WIDTHS = (16, 32, 64, 128)
 """Widths of tiny-cuda-nn's FullyFusedMLP; its other network pads outputs to 8, which is not our layout."""
@@ -203,10 +203,13 @@ class TcnnKernels(TritonKernels):
         return _call(_grid(layout), positions, table, layout.n_output_dims)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
-        """See the interface; tiny-cuda-nn takes directions mapped to [0, 1]."""
+        """See the interface; tiny-cuda-nn takes directions mapped to [0, 1]. The gradient is Triton's, in float32."""
         with torch.no_grad():
             module = _harmonics()
-            return _call(module, 0.5 * directions.detach() + 0.5, module.params, SH_DIM)  # type: ignore[arg-type]
+            found = _call(module, 0.5 * directions.detach() + 0.5, module.params, SH_DIM)  # type: ignore[arg-type]
+        if torch.is_grad_enabled() and directions.requires_grad:
+            return encode.with_direction_gradient(directions, found)
+        return found
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""

@@ -27,9 +27,11 @@ from ..kernels.scene import SceneGeometry
 from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
 from ..volume.ray_budget import most_marched
-from ..volume.rendering import RAYS_AT_A_TIME, intersect_box, render_rays
+from ..volume.rays import Rays
+from ..volume.rendering import RAYS_AT_A_TIME, render_rays
 from ..volume.tracing import Tracer
 from ..volume.visibility import seen_cells, step_scale_for
+from .bundles import rays_of
 from .field import InstantHashField
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
@@ -115,41 +117,33 @@ class InstantHashModel(Model):
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
         shape = ray_bundle.origins.shape[:-1]
-        o = ray_bundle.origins.reshape(-1, 3).float().contiguous()
-        d = torch.nn.functional.normalize(ray_bundle.directions.reshape(-1, 3).float(), dim=-1).contiguous()
-        t_min, t_max = self._interval(ray_bundle, o, d)
+        rays = rays_of(ray_bundle, self.geometry, self.config.near_plane)
         if self.training:
-            return self._train_outputs(o, d, t_min, t_max)
-        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RAYS_AT_A_TIME["cpu" if o.device.type == "cpu" else "other"])
-        for part in zip(*(x.split(chunk) for x in (o, d, t_min, t_max))):
-            with self.viewer_comfort.undisturbed(part[0].shape[0]):
-                parts.append(self._eval_outputs(*part))
+            return self._train_outputs(rays)
+        device = "cpu" if rays.o.device.type == "cpu" else "other"
+        parts, chunk = [], self.viewer_comfort.rays_at_a_time(RAYS_AT_A_TIME[device])
+        for some in rays.split(chunk):
+            with self.viewer_comfort.undisturbed(some.n_rays):
+                parts.append(self._eval_outputs(some))
         # The last size is spelled out: of no rays, -1 could be anything.
         return {
             name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
         }
 
-    def _interval(self, bundle: RayBundle, o: Tensor, d: Tensor) -> tuple[Tensor, Tensor]:
-        """Where each ray may be sampled: the scene box, cut by the near plane or by the bundle's own near and far (crop)."""
-        default = self.config.near_plane if self.config.near_plane is not None else self.geometry.near
-        near = torch.full_like(o[:, 0], default) if bundle.nears is None else bundle.nears.reshape(-1).float()
-        far = torch.full_like(o[:, 0], torch.inf) if bundle.fars is None else bundle.fars.reshape(-1).float()
-        return intersect_box(o, d, self.geometry.aabb_like(o), near.clamp(min=0.0), far)
-
-    def _train_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
-        traced = self.tracer(o, d, t_min, t_max)
+    def _train_outputs(self, rays: Rays) -> dict[str, Tensor]:
+        traced = self.tracer(rays)
         found = traced.found
-        self.counts = {"rays": o.shape[0], "marched": traced.marched, "kept": traced.kept}
+        self.counts = {"rays": rays.n_rays, "marched": traced.marched, "kept": traced.kept}
         outputs = {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
         return outputs if traced.room is None else {**outputs, "room": traced.room}
 
-    def _eval_outputs(self, o: Tensor, d: Tensor, t_min: Tensor, t_max: Tensor) -> dict[str, Tensor]:
-        rendered = render_rays(self.field, self.kernels, self.grid, o, d, t_min, t_max, with_normals=self.wants_normals())
+    def _eval_outputs(self, rays: Rays) -> dict[str, Tensor]:
+        rendered = render_rays(self.field, self.kernels, self.grid, rays, with_normals=self.wants_normals())
         found, opacities = rendered.gathered, rendered.gathered.opacities[:, None]
         # Rays that met next to nothing have a depth behind everything rather than noise.
-        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(o, t_min, t_max, self.geometry)
+        solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(rays, self.geometry)
         outputs = {
-            "rgb": blend(found.rgbs, found.opacities, self.background(o)).clamp(0.0, 1.0),
+            "rgb": blend(found.rgbs, found.opacities, self.background(rays.o)).clamp(0.0, 1.0),
             "accumulation": opacities,
             "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
             "median_depth": found.median_depths[:, None],

@@ -36,6 +36,7 @@ from torch import Tensor
 
 from ..data.poses import nearest_to_axes, up_of
 from ..kernels.scene import SceneGeometry
+from ..volume.rays import Rays
 
 if TYPE_CHECKING:
     from nerfstudio.viewer.viewer import Viewer
@@ -220,7 +221,7 @@ class ViewerComfort(ViewerControl):
         finally:
             sys.settrace(trace)
 
-    def depth_of_nothing(self, rays_o: Tensor, t_min: Tensor, t_max: Tensor, geometry: SceneGeometry) -> Tensor:
+    def depth_of_nothing(self, rays: Rays, geometry: SceneGeometry) -> Tensor:
         """Depth [R, 1], world units, of rays that meet nothing: where they leave the box (0 if they miss it).
 
         nerfstudio's TSDF export takes from it that space is free, and its search for the nearest camera that nothing is
@@ -228,9 +229,9 @@ class ViewerComfort(ViewerControl):
         opposite: that hides by depth what lies behind the picture, and would hide those cameras.
         """
         if not self._in_viewer():
-            return torch.where(t_max > t_min, t_max, 0.0)[:, None]
-        center = torch.tensor(geometry.center).to(rays_o)
-        return 2.0 * (rays_o - center).norm(dim=-1, keepdim=True) + geometry.box_size
+            return torch.where(rays.t_max > rays.t_min, rays.t_max, 0.0)[:, None]
+        center = torch.tensor(geometry.center).to(rays.o)
+        return 2.0 * (rays.o - center).norm(dim=-1, keepdim=True) + geometry.box_size
 
     @staticmethod
     def _in_viewer() -> bool:

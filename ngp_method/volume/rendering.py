@@ -16,6 +16,7 @@ from ..kernels import Gathered, Kernels
 from ..kernels.gathering import nothing_gathered
 from ..kernels.samples import PackedSamples
 from .occupancy import OccupancyGrid
+from .rays import Rays
 
 T_MIN = 1e-4
 """Transmittance from which what lies behind no longer shows (instant-ngp testbed_nerf.cu)."""
@@ -62,10 +63,7 @@ def render_rays(
     shader: Shader,
     kernels: Kernels,
     grid: OccupancyGrid,
-    rays_o: Tensor,
-    rays_d: Tensor,
-    t_min: Tensor,
-    t_max: Tensor,
+    rays: Rays,
     with_normals: bool = False,
 ) -> Rendered:
     """Render rays.
@@ -74,23 +72,21 @@ def render_rays(
         shader: the field.
         kernels: what marches and composites.
         grid: occupied cells.
-        rays_o: [R, 3] world units.
-        rays_d: [R, 3] unit vectors.
-        t_min, t_max: [R] interval of each ray, already cut to the scene box.
+        rays: R rays, cut to the scene box.
         with_normals: also render normals (about doubles the cost of the samples near a surface).
     """
-    gathered = nothing_gathered(rays_o.shape[0], rays_o.device)
+    gathered = nothing_gathered(rays.n_rays, rays.o.device)
     normals = torch.zeros_like(gathered.rgbs) if with_normals else None
-    alive = torch.nonzero(t_min < t_max)[:, 0]
-    t, quota = t_min.clone(), FIRST_SAMPLES
+    alive = torch.nonzero(rays.t_min < rays.t_max)[:, 0]
+    t, quota = rays.t_min.clone(), FIRST_SAMPLES
     first = max(1, alive.numel())
     while alive.numel():
-        o, d = rays_o[alive], rays_d[alive]
-        samples, resume = grid.march(o, d, t[alive], t_max[alive], max_samples=quota)
+        o, d = rays.o[alive], rays.d[alive]
+        samples, resume = grid.march(o, d, t[alive], rays.t_max[alive], max_samples=quota)
         positions = kernels.points(o, d, samples, grid.geometry)
         sigmas, rgbs = shader.shade(positions, d, samples)
         weights, goes_on = kernels.accumulate(
-            gathered, alive, sigmas, rgbs, samples, resume, t, t_max, least=T_MIN, median=MEDIAN
+            gathered, alive, sigmas, rgbs, samples, resume, t, rays.t_max, least=T_MIN, median=MEDIAN
         )
         if normals is not None:
             _add_normals(normals, shader, positions, weights, alive[samples.ray_indices.long()])
@@ -103,19 +99,3 @@ def _add_normals(normals: Tensor, shader: Shader, positions: Tensor, weights: Te
     """Add the normals of one round's samples, where they weigh anything, to those of their rays."""
     heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
     normals.index_add_(0, rays[heavy], weights[heavy, None] * shader.normals(positions[heavy]))
-
-
-def intersect_box(rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-    """Interval [near, far] of each ray cut to a box: [R], [R]; empty (t_min >= t_max) where the box is missed.
-
-    Args:
-        rays_o, rays_d: [R, 3].
-        aabb: [2, 3] world units.
-        near, far: [R] or scalars.
-    """
-    # A zero component: the slab is either everything or nothing; a tiny one gives the same answer without 0 / 0.
-    safe = torch.where(rays_d.abs() < 1e-12, torch.full_like(rays_d, 1e-12), rays_d)
-    low, high = (aabb[0] - rays_o) / safe, (aabb[1] - rays_o) / safe
-    t_min = torch.maximum(torch.minimum(low, high).amax(-1), near)
-    t_max = torch.minimum(torch.maximum(low, high).amin(-1), far)
-    return t_min, t_max

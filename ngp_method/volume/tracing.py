@@ -19,6 +19,7 @@ from ..kernels import Composited
 from ..kernels.samples import PackedSamples
 from ..kernels.scene import MAX_STEPS
 from .occupancy import OccupancyGrid
+from .rays import Rays
 from .rendering import T_MIN
 
 MARGIN = 1.125
@@ -85,23 +86,23 @@ class Tracer:
         slots = int(MARGIN * max(self._per_ray) * n_rays) + SPARE
         return slots if self.most_slots is None else min(slots, self.most_slots)
 
-    def __call__(self, rays_o: Tensor, rays_d: Tensor, t_min: Tensor, t_max: Tensor) -> Traced:
+    def __call__(self, rays: Rays) -> Traced:
         """Trace rays, each begun at a random part of its first step.
 
         Args:
-            rays_o: [R, 3] world units; rays_d: [R, 3] unit vectors.
-            t_min, t_max: [R] interval of each ray, cut to the scene box.
+            rays: cut to the scene box; origins and directions get gradients if they ask for them.
         """
-        jitter, capacity, room = torch.rand_like(t_min), self.capacity(t_min.shape[0]), None
-        samples, resume = self.grid.march(rays_o, rays_d, t_min, t_max, jitter=jitter, capacity=capacity)
+        where = rays.detach()
+        jitter, capacity, room = torch.rand_like(where.t_min), self.capacity(rays.n_rays), None
+        samples, resume = self.grid.march(where.o, where.d, where.t_min, where.t_max, jitter=jitter, capacity=capacity)
         if capacity is not None:
             counts = samples.packed_info[:, 1]
-            room = (counts > 0) | (resume >= t_max)
+            room = (counts > 0) | (resume >= where.t_max)
             self._take_note(torch.stack([counts.sum(), room.sum()]))
-        found, kept = self._shade_and_composite(rays_o, rays_d, samples)
-        marched, rays = self._marched() if capacity is not None else (samples.n_samples, t_min.shape[0])
-        if rays:
-            self._per_ray.append(marched / rays)
+        found, kept = self._shade_and_composite(rays, samples)
+        marched, n_rays = self._marched() if capacity is not None else (samples.n_samples, rays.n_rays)
+        if n_rays:
+            self._per_ray.append(marched / n_rays)
             self._exact_left = max(0, self._exact_left - 1)
         return Traced(found, room, marched, kept)
 
@@ -122,17 +123,23 @@ class Tracer:
         marched, rays = self._note.tolist()
         return int(marched), int(rays)
 
-    def _shade_and_composite(self, o: Tensor, d: Tensor, samples: PackedSamples) -> tuple[Composited, int]:
-        """Density of every sample without gradients, then everything of those in front of the opaque."""
+    def _shade_and_composite(self, rays: Rays, samples: PackedSamples) -> tuple[Composited, int]:
+        """Density of every sample without gradients, then everything of those in front of the opaque.
+
+        Which samples are kept does not depend on the rays in a way that could be differentiated; where the kept ones lie does,
+        and is computed once more, with gradients, for rays that want them.
+        """
         network, geometry = self.network, self.grid.geometry
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
-        positions = kernels.points(o, d, samples, geometry)
         with torch.no_grad():
+            positions = kernels.points(rays.o, rays.d, samples, geometry)
             features = network.encode(positions, weights)
             sigmas = network.density_only(features, weights) / unit
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
-            harmonics = kernels.spread(kernels.sh_encode(d), samples)
+        if rays.wants_gradient:
+            positions = kernels.points(rays.o, rays.d, samples, geometry)
+        harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights)
         rgbs = network.color(raw, harmonics, weights)

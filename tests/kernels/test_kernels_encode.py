@@ -277,3 +277,31 @@ def test_the_table_outlives_copies_of_itself(kernel_set: str) -> None:
         second.mul_(2.0)
         assert torch.equal(kernels.dense_features(kernels.hash_encode(x, second, layout)), 2 * before)
         assert torch.equal(kernels.dense_features(kernels.hash_encode(x, first, layout)), before)
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_gradient_of_spherical_harmonics(kernel_set: str, n: int) -> None:
+    """From the harmonics' gradients as they come, rounded to the features' type; the rest is float32."""
+    kernels = kernels_of(kernel_set)
+    d = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator(n)), dim=-1)
+    for given in (d, d.t().contiguous().t()):
+        leaf, exact = given.detach().requires_grad_(), d.double().requires_grad_()
+        out = kernels.sh_encode(leaf)
+        assert torch.equal(out, kernels.sh_encode(d)), "the values are those without a gradient"
+        assert kernels.sh_encode(d).grad_fn is None
+        upstream = torch.randn(out.shape, generator=generator(n, 1)).to(out.dtype)
+        out.backward(upstream)
+        dense = kernels.dense_features(upstream).double()
+        REFERENCE.sh_encode(exact).backward(dense)
+        assert leaf.grad is not None
+        assert exact.grad is not None
+        bound = tol.SH_32 * tol.SH_SLOPE * array(dense.abs().sum(-1, keepdim=True))
+        assert_near(leaf.grad, exact.grad, bound, "gradient of directions")
+
+
+def test_a_second_derivative_of_harmonics_is_refused(kernel_set: str) -> None:
+    leaf = torch.nn.functional.normalize(torch.randn(31, 3, generator=generator(1)), dim=-1).requires_grad_()
+    harmonics = kernels_of(kernel_set).sh_encode(leaf).float()
+    (slope,) = torch.autograd.grad((harmonics**2).sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        slope.sum().backward()

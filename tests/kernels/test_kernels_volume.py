@@ -259,6 +259,64 @@ def test_points(kernel_set: str, n: int, scale: int) -> None:
     assert_near(got, truth, tol.POINT_32 * largest, "points")
 
 
+def _point_gradients(kernels: Kernels, o: Tensor, d: Tensor, samples: PackedSamples, geometry: SceneGeometry, c: Tensor):  # type: ignore[no-untyped-def]
+    leaves = [o.clone().requires_grad_(), d.clone().requires_grad_()]
+    out = kernels.points(*leaves, samples, geometry)
+    (out * c).sum().backward()
+    return out.detach(), *(leaf.grad for leaf in leaves)
+
+
+@pytest.mark.parametrize("scale", [1, 8])
+@pytest.mark.parametrize("n", SIZES)
+def test_gradients_of_points(kernel_set: str, n: int, scale: int) -> None:
+    """To origins and directions; clamped coordinates have none, and rays without samples get zeros."""
+    samples, _, _ = _batch(n)
+    geometry, kernels = SceneGeometry((0.3, -0.7, 1.1), 1.7, scale), kernels_of(kernel_set)
+    rng = generator(n, scale)
+    o = torch.randn(samples.n_rays, 3, generator=rng) * scale
+    d = torch.nn.functional.normalize(torch.randn(samples.n_rays, 3, generator=rng), dim=-1)
+    exact = REFERENCE.points(o.double(), d.double(), _double(samples), geometry)
+    largest = 2 + (float(o.abs().max()) + 2.0 + float(samples.t_ends.max()) if n else 0.0) / geometry.box_size
+    unclamped = geometry.normalize(o.double()[samples.ray_indices.long()])
+    unclamped += (
+        d.double()[samples.ray_indices.long()] * (samples.t_starts + samples.t_ends).double()[:, None] / 2
+    ) / geometry.box_size
+    # Where rounding decides whether a coordinate is clamped, nothing is asked.
+    doubt = torch.minimum(unclamped.abs(), (1 - unclamped).abs()) <= tol.POINT_32 * largest
+    c = torch.where(doubt, 0.0, torch.randn(n, 3, generator=rng))
+    got = _point_gradients(kernels, o, d, samples, geometry, c)
+    truth = _point_gradients(REFERENCE, o.double(), d.double(), _double(samples), geometry, c.double())
+    assert torch.equal(got[0], kernels.points(o, d, samples, geometry)), "the values are those without gradients"
+    inside = (exact > 0) & (exact < 1)
+    assert not n > 30 or 0 < int(inside.sum()) < inside.numel()
+    middle = 0.5 * (samples.t_starts + samples.t_ends)[:, None].double()
+    for what, mine, wanted, factor in (("origins", got[1], truth[1], 1.0), ("directions", got[2], truth[2], middle)):
+        terms = REFERENCE.sum_runs(c.double().abs() * inside * factor, samples) / geometry.box_size
+        assert_near(mine, wanted, tol.GRADIENT_TERMS * array(terms), what)
+
+
+def test_gradients_of_points_where_one_is_wanted_or_none(kernel_set: str) -> None:
+    kernels = kernels_of(kernel_set)
+    samples, _, _ = _batch(100)
+    o = torch.zeros(samples.n_rays, 3)
+    d = torch.nn.functional.normalize(torch.randn(samples.n_rays, 3, generator=generator(1)), dim=-1)
+    geometry = SceneGeometry()
+    assert kernels.points(o, d, samples, geometry).grad_fn is None
+    _, d_o, d_d = _point_gradients(kernels, o, d, samples, geometry, torch.ones(100, 3))
+    for number, whole in ((0, d_o), (1, d_d)):
+        rays = [o.clone(), d.clone()]
+        rays[number].requires_grad_()
+        with torch.no_grad():
+            assert kernels.points(*rays, samples, geometry).grad_fn is None
+        kernels.points(*rays, samples, geometry).sum().backward()
+        assert torch.equal(rays[number].grad, whole)
+        assert rays[1 - number].grad is None
+    leaf = d.clone().requires_grad_()
+    (slope,) = torch.autograd.grad((kernels.points(o, leaf, samples, geometry) ** 2).sum(), leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        slope.sum().backward()
+
+
 @pytest.mark.sets("cpu")
 def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     samples, sigmas, rgbs = _batch(20_000, n_rays=3000)
@@ -268,7 +326,8 @@ def test_one_and_two_threads_agree_to_the_last_bit(kernel_set: str) -> None:
     def results(kernels: Kernels) -> Iterator[Tensor]:
         yield from _composite(kernels, sigmas, rgbs, samples, c, torch.randn(20_000, generator=generator(4))).values()
         yield kernels.visible_counts(sigmas, samples, 1e-2)
-        yield kernels.points(o, torch.nn.functional.normalize(o, dim=-1), samples, SceneGeometry(aabb_scale=4))
+        d = torch.nn.functional.normalize(o, dim=-1)
+        yield from _point_gradients(kernels, o, d, samples, SceneGeometry(aabb_scale=4), torch.ones(20_000, 3))
 
     two_thread_results(kernel_set, results)
 

@@ -14,6 +14,7 @@ from ngp_method.kernels import AdamSettings, AdamState
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.kernels.spherical import direction_gradient
 from support import march_cases, oracle, oracle_volume
 from support import tolerances as tol
 from support.kernel_cases import array, assert_near, generator, kernels_of
@@ -95,6 +96,32 @@ def test_spherical_harmonics(kernel_set: str, dtype: torch.dtype) -> None:
     truth = np.array([oracle.spherical_harmonics(row) for row in array(d)])
     bound = tol.SH_64 if dtype == torch.float64 else tol.SH_32
     assert_near(KERNELS.sh_encode(d), torch.from_numpy(truth), bound, "spherical harmonics")
+
+
+def test_spherical_harmonics_change_along_the_sphere_as_their_gradient_says(kernel_set: str) -> None:
+    """Along great circles, where the oracle's angles are defined: central differences, off by step^2 and roundoff / step."""
+    rng, step = generator(4), 1e-5
+    d = torch.nn.functional.normalize(torch.randn(60, 3, generator=rng, dtype=torch.float64), dim=-1)
+    across = torch.nn.functional.normalize(torch.linalg.cross(d, torch.randn(60, 3, generator=rng).double()), dim=-1)
+    c = torch.randn(60, 16, generator=rng, dtype=torch.float64)
+    leaf = d.clone().requires_grad_()
+    (KERNELS.sh_encode(leaf) * c).sum().backward()
+    ends = [math.cos(step) * d + sign * math.sin(step) * across for sign in (1, -1)]
+    ahead, behind = (np.array([oracle.spherical_harmonics(row) for row in array(end)]) for end in ends)
+    truth = ((ahead - behind) / (2 * step) * array(c)).sum(-1)
+    assert leaf.grad is not None
+    assert_near((leaf.grad * across).sum(-1), torch.from_numpy(truth), 1e-8, "derivative along the sphere")
+
+
+def test_the_gradient_of_spherical_harmonics_written_out(kernel_set: str) -> None:
+    """What the kernels' formula is, against torch's own differentiation of the polynomials; off the sphere, too."""
+    d = torch.randn(200, 3, generator=generator(5), dtype=torch.float64)
+    c = torch.randn(200, 16, generator=generator(6), dtype=torch.float64)
+    leaf = d.clone().requires_grad_()
+    (KERNELS.sh_encode(leaf) * c).sum().backward()
+    assert leaf.grad is not None
+    bound = tol.SH_64 * tol.SH_SLOPE * array(c.abs().sum(-1, keepdim=True)) * max(1.0, float(d.abs().max()) ** 2)
+    assert_near(direction_gradient(d, c), leaf.grad, bound, "gradient of directions")
 
 
 @DTYPES
@@ -254,13 +281,23 @@ def test_points(kernel_set: str) -> None:
     geometry = SceneGeometry((0.5, -1.0, 2.0), 1.5, 2)
     o = torch.randn(3, 3, generator=generator(2), dtype=torch.float64)
     d = torch.nn.functional.normalize(torch.randn(3, 3, generator=generator(3), dtype=torch.float64), dim=-1)
-    got = KERNELS.points(o, d, samples, geometry)
+    got = KERNELS.points(o.requires_grad_(), d.requires_grad_(), samples, geometry)
+    c = torch.randn(got.shape, generator=generator(4), dtype=torch.float64)
+    (got * c).sum().backward()
+    d_o, d_d = np.zeros((3, 3)), np.zeros((3, 3))
     for i, ray in enumerate(samples.ray_indices.tolist()):
         for axis in range(3):
             t = (samples.t_starts[i].item() + samples.t_ends[i].item()) / 2
             world = o[ray, axis].item() + t * d[ray, axis].item()
             unit = (world - geometry.center[axis]) / (1.5 * 2) + 0.5
             assert got[i, axis].item() == pytest.approx(min(max(unit, 0.0), 1.0), abs=1e-14)
+            if 0.0 < unit < 1.0:
+                d_o[ray, axis] += c[i, axis].item() / 3.0
+                d_d[ray, axis] += c[i, axis].item() / 3.0 * t
+    assert 0 < int(((got > 0) & (got < 1)).sum()) < got.numel(), "some are clamped, some are not"
+    for what, value, truth in (("origins", o.grad, d_o), ("directions", d.grad, d_d)):
+        assert value is not None
+        assert_near(value, torch.from_numpy(truth), tol.ORACLE_64, what)
 
 
 @DTYPES

@@ -18,6 +18,7 @@ from ngp_method.kernels import Kernels, load_kernels, tcnn, tcnn_volume
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from support import tcnn_stand_in
+from support import tolerances as tol
 from support.kernel_cases import assert_near, assert_no_worse, generator, kernels_of
 
 pytestmark = pytest.mark.parametrize("kernel_set", ["tcnn"])
@@ -114,6 +115,15 @@ def test_harmonics_take_unit_directions(kernel_set: str) -> None:
         d = torch.nn.functional.normalize(torch.randn(n, 3, generator=generator(n)), dim=-1)
         got = kernels.dense_features(kernels.sh_encode(d.to(DEVICE))).cpu()
         assert_near(got, REFERENCE.sh_encode(d.double()), 2.0**-10, "float16 harmonics, up to 1.1")
+        # The gradient is not tiny-cuda-nn's, and of float32's precision.
+        leaf, exact = d.to(DEVICE, copy=True).requires_grad_(), d.double().requires_grad_()
+        c = torch.randn(n, 16, generator=generator(n, 1))
+        kernels.sh_encode(leaf).backward(c.to(DEVICE))
+        REFERENCE.sh_encode(exact).backward(c.double())
+        assert leaf.grad is not None
+        assert exact.grad is not None
+        bound = tol.SH_32 * tol.SH_SLOPE * c.abs().sum(-1, keepdim=True).double().numpy()
+        assert_near(leaf.grad.cpu(), exact.grad, bound, "gradient of directions")
 
 
 @pytest.mark.parametrize("size", [1e-12, 1e-6, 1e6])

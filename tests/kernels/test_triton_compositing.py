@@ -151,6 +151,28 @@ def test_sums_of_runs_do_not_read_padding(kernel_set: str, counts: list[int], mo
     assert torch.equal(features.grad, wanted)
 
 
+@pytest.mark.parametrize("more", [1, 700])
+def test_gradients_of_points_do_not_read_padding(more: int, gpu_sizes: None) -> None:
+    samples, _, _ = _batch([15, 16, 17, 0, 1, 33, 0, 0, 64, 2])
+    o = 0.1 * torch.randn(samples.n_rays, 3, generator=generator(1))
+    d = torch.nn.functional.normalize(torch.randn(samples.n_rays, 3, generator=generator(2)), dim=-1)
+    c, found = torch.randn(samples.n_samples, 3, generator=generator(3)), []
+    for kernels_used, chosen, upstream in (
+        (marching, samples, c),
+        (marching, _padded(samples, more), torch.cat([c, torch.full((more, 3), float("nan"))])),
+        (REFERENCE, samples, c),
+        (REFERENCE, _padded(samples, more), torch.cat([c, torch.ones(more, 3)])),
+    ):
+        leaves = [o.clone().requires_grad_(), d.clone().requires_grad_()]
+        kernels_used.points(*leaves, chosen, SceneGeometry(aabb_scale=4)).backward(upstream)
+        found.append([leaf.grad for leaf in leaves])
+    for one, padded in (found[:2], found[2:]):
+        for got, wanted in zip(padded, one):
+            assert torch.equal(got, wanted)
+    for got, wanted in zip(found[0], found[2]):
+        torch.testing.assert_close(got, wanted)
+
+
 # -- features
 
 

@@ -175,7 +175,7 @@ def test_any_number_of_rays_is_rendered_a_chunk_at_a_time(model: InstantHashMode
     monkeypatch.setattr(model_module, "RAYS_AT_A_TIME", {"cpu": 128, "other": 128})
     sizes: list[int] = []
     original = model._eval_outputs
-    monkeypatch.setattr(model, "_eval_outputs", lambda o, *rest: sizes.append(len(o)) or original(o, *rest))
+    monkeypatch.setattr(model, "_eval_outputs", lambda rays: sizes.append(rays.n_rays) or original(rays))
     origins, directions = rays(500)
     chunked = outputs(model, origins, directions)
     assert sum(sizes) == 500

@@ -20,6 +20,10 @@ SH_64 = 1e-13
 SH_32 = 16 * ROUNDOFF32
 """The same in float32: at most ten operations, results up to 1.1, cancellation in 5 zz - 1 and yy - 3 xx (factor 5)."""
 
+SH_SLOPE = 5.0
+"""Largest coefficient of a harmonic's derivative (10 times that of band 3, order 1: 4.6): errors of gradients of directions
+are SH_32 times this for each unit of the harmonics' own gradients."""
+
 LATTICE_EXACT = 24 * ROUNDOFF32
 """Interpolation where the lattice position is exact (dyadic positions, whole scales), relative to the largest table
 entry: three products make a weight, eight weighted entries make the sum: 3 + 8 roundings of it at most, and as many

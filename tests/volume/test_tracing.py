@@ -9,11 +9,12 @@ from torch import Tensor
 from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels.samples import PackedSamples
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.losses import huber, leave_out
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget, most_marched
-from ngp_method.volume.rendering import intersect_box
+from ngp_method.volume.rays import Rays, intersect_box
 from ngp_method.volume.tracing import EXACT_STEPS, MARGIN, REMEMBERED, SPARE, Traced, Tracer
 from support.kernel_cases import kernels_of, low_precision
 
@@ -35,14 +36,14 @@ def _field(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
     return network, grid
 
 
-def _rays(n: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _rays(n: int) -> Rays:
     """Into the box from one side; every fifth misses it."""
     rng = torch.Generator().manual_seed(n)
     o = torch.rand(n, 3, generator=rng) - 0.5
     o[:, 0], o[::5, 1] = -2.0, 3.0
     d = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1, 0.2]]).repeat(n, 1), dim=-1)
     near = torch.zeros(n)
-    return o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf))
+    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf)))
 
 
 def _guessing(network: RadianceNetwork, grid: OccupancyGrid) -> Tracer:
@@ -58,7 +59,7 @@ def _step(tracer: Tracer, n: int, target: Tensor) -> tuple[Traced, Tensor, list[
     for param in tracer.network.parameters():
         param.grad = None
     torch.manual_seed(7)
-    traced = tracer(*_rays(n))
+    traced = tracer(_rays(n))
     loss = huber(leave_out(traced.found.rgbs, target, traced.room), target)
     loss.backward()
     return traced, loss.detach(), [p.grad for p in tracer.network.parameters() if p.grad is not None]
@@ -113,7 +114,7 @@ def test_rays_there_is_no_room_for_are_left_out(kernel_set: str, monkeypatch: py
     for param in network.parameters():
         param.grad = None
     torch.manual_seed(7)
-    alone = Tracer(network, grid, exact=True)(*_rays(200)).found
+    alone = Tracer(network, grid, exact=True)(_rays(200)).found
     (0.2 * torch.nn.functional.huber_loss(alone.rgbs[room], target[room], delta=0.1, reduction="sum") / 0.1 / 600).backward()
     bound = 2e-2 if low_precision(kernel_set) else 1e-5  # bfloat16 rounds sums of a tile in another order
     wanted = [p.grad for p in network.parameters() if p.grad is not None]
@@ -174,6 +175,94 @@ def test_slots_are_bounded_however_the_rays_grow() -> None:
 
 def test_a_batch_without_rays() -> None:
     for kernel_set in SETS:
-        traced = Tracer(*_field(kernel_set))(*(v[:0] for v in _rays(5)))
+        traced = Tracer(*_field(kernel_set))(_rays(5)[:0])
         assert (traced.marched, traced.kept) == (0, 0)
         assert traced.found.rgbs.shape == (0, 3)
+
+
+# -- gradients of rays
+
+
+def _fog(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
+    """The same field, thin enough that light is left behind every sample: all are kept."""
+    network, grid = _field(kernel_set)
+    with torch.no_grad():
+        network.density_params.mul_(0.5)
+    return network, grid
+
+
+def _loss_of_rays(kernel_set: str, o: Tensor, d: Tensor, samples: PackedSamples, target: Tensor) -> Tensor:
+    """A training step's loss for kept samples, as a function of the rays alone, in their precision."""
+    found, kept = Tracer(*_fog(kernel_set))._shade_and_composite(Rays(o, d, d[:, 0], d[:, 0]), samples)
+    assert kept == samples.n_samples
+    depths = found.depths / 3.0
+    return (0.5 * (found.rgbs - target).square().sum(-1) + 0.1 * (found.opacities - depths).square()).sum()
+
+
+@pytest.fixture(scope="module")
+def posed() -> tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]:
+    """Rays, their samples, target colours, and the reference's gradients in float64."""
+    rays = _rays(40)
+    o, d, t_min, t_max = (v.double() for v in (rays.o, rays.d, rays.t_min, rays.t_max))
+    _, grid = _fog("reference")
+    samples, _ = grid.march(o, d, t_min, t_max)
+    target = torch.rand(40, 3, generator=torch.Generator().manual_seed(2)).double()
+    leaves = [o.clone().requires_grad_(), d.clone().requires_grad_()]
+    _loss_of_rays("reference", *leaves, samples, target).backward()
+    return o, d, samples, target, [leaf.grad for leaf in leaves if leaf.grad is not None]
+
+
+def test_gradients_of_rays_are_finite_differences(posed: tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]) -> None:
+    """Central ones in float64, of all rays at once: their losses are added, so that each ray's is its own."""
+    *rays, samples, target, gradients = posed
+    step = 1e-7  # few samples cross the border of a cell, where the field has a kink; roundoff / step is 1e-9
+    for which in (0, 1):
+        for axis in range(3):
+            for rows in (slice(0, 13), slice(13, 40)):
+                ends = []
+                for sign in (1, -1):
+                    moved = [v.clone() for v in rays]
+                    moved[which][rows, axis] += sign * step
+                    ends.append(_loss_of_rays("reference", *moved, samples, target))
+                slope = float((ends[0] - ends[1]).detach()) / (2 * step)
+                wanted = float(gradients[which][rows, axis].sum())
+                assert slope == pytest.approx(wanted, rel=1e-4, abs=1e-5 * float(gradients[which].abs().sum())), (which, axis)
+
+
+@pytest.mark.parametrize("kernel_set", ["cpu-float32", "cpu-bfloat16", "triton", "triton-float32"])
+def test_gradients_of_rays(kernel_set: str, posed: tuple[Tensor, Tensor, PackedSamples, Tensor, list[Tensor]]) -> None:
+    """Of every kernel set against the reference's in float64, for the same samples."""
+    o, d, samples, target, gradients = posed
+    leaves = [o.float().requires_grad_(), d.float().requires_grad_()]
+    chosen = PackedSamples(samples.t_starts.float(), samples.t_ends.float(), samples.ray_indices, samples.packed_info)
+    _loss_of_rays(kernel_set, *leaves, chosen, target.float()).backward()
+    # float32 may take the neighbouring cell of a sample at a border, where the slope jumps: one sample of some thousands.
+    # bfloat16 rounds features and hidden layers to 2^-9, and slopes are differences of such features.
+    bound = 0.1 if low_precision(kernel_set) else 1e-3
+    for what, leaf, wanted in zip(("origins", "directions"), leaves, gradients):
+        assert leaf.grad is not None
+        error = float((leaf.grad.double() - wanted).norm() / wanted.norm())
+        assert error < bound, f"{what}: {error:.3g}"
+        assert (leaf.grad[samples.packed_info[:, 1] == 0] == 0).all(), "rays that meet nothing"
+
+
+@pytest.mark.parametrize("kernel_set", ["cpu", "triton"])
+def test_a_step_of_rays_with_gradients_is_the_same_step(kernel_set: str) -> None:
+    """The same values and parameter gradients to the last bit; and without a wish nothing of the rays is in the graph."""
+    network, grid = _field(kernel_set)
+    tracer = Tracer(network, grid, exact=True)
+    target = torch.rand(100, 3, generator=torch.Generator().manual_seed(1))
+    found = []
+    for wish in (False, True):
+        rays = _rays(100)
+        for leaf in (rays.o, rays.d):
+            leaf.requires_grad_(wish)
+        for param in network.parameters():
+            param.grad = None
+        torch.manual_seed(7)
+        traced = tracer(rays)
+        huber(traced.found.rgbs, target).backward()
+        assert all((leaf.grad is not None and bool(leaf.grad.any())) == wish for leaf in (rays.o, rays.d))
+        found.append([traced.found.rgbs.detach(), *[p.grad for p in network.parameters() if p.grad is not None]])
+    for plain, other in zip(*found):
+        assert torch.equal(plain, other)

@@ -13,8 +13,7 @@ from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from ..spherical import spherical_harmonics
-from . import adam, bfloat16, buffers, encode, mlp, mlp_bfloat16, pool, processor, volume
+from . import adam, bfloat16, encode, mlp, mlp_bfloat16, pool, processor, rays, volume
 from . import cells as grid_cells
 
 PRECISIONS = ("bfloat16", "mixed", "float32")
@@ -87,8 +86,7 @@ class CpuKernels(Defaults):
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""
-        values = spherical_harmonics(directions.detach())
-        return buffers.pairs_to_tensor(buffers.tensor_to_pairs(values), values.shape[0]) if self.low_precision else values
+        return rays.harmonics(directions, self.low_precision)
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""
@@ -125,7 +123,7 @@ class CpuKernels(Defaults):
 
     def points(self, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
         """See the interface."""
-        return volume.points(rays_o, rays_d, samples, geometry)
+        return rays.points(rays_o, rays_d, samples, geometry)
 
     def visible_counts(self, sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
         """See the interface."""

@@ -171,6 +171,28 @@ def points(rays_o, rays_d, t_starts, t_ends, ray_indices, low, scale, out, begin
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
+def point_gradients(  # type: ignore[no-untyped-def]
+    d_points, points, t_starts, t_ends, packed_info, scale, d_o, d_d, begin, end
+):
+    """Gradients of origins and directions [R, 3] of rays begin .. end - 1 from those of points, rows [3, n_padded].
+
+    A point is (o + t d - low) * scale, so d_o is scale times the sum of its gradients and d_d that of t times them; a
+    coordinate at the border of the box has none.
+    """
+    for r in range(begin, end):
+        first, n = packed_info[r, 0], packed_info[r, 1]
+        for axis in range(3):
+            total = along = ZERO
+            for i in range(first, first + n):
+                if ZERO < points[axis, i] < ONE:
+                    g = d_points[axis, i]
+                    total += g
+                    along += g * HALF * (t_starts[i] + t_ends[i])
+            d_o[r, axis] = total * scale
+            d_d[r, axis] = along * scale
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
 def pack_occupancy(occupied, bits, blocks):  # type: ignore[no-untyped-def]
     """One bit a cell, block by block: 8^3 cells are one cache line, so that a ray misses the cache once a block.
 

@@ -32,7 +32,8 @@ def pack_grid(occupied: Tensor, former: object = None) -> tuple[np.ndarray, np.n
     return bits, blocks
 
 
-def _array(tensor: Tensor) -> np.ndarray:
+def as_array(tensor: Tensor) -> np.ndarray:
+    """float32, row-major, without a gradient: the same memory where it is so already."""
     return np.asarray(tensor.detach().to(torch.float32).contiguous().numpy())
 
 
@@ -42,8 +43,8 @@ def march(
 ) -> tuple[PackedSamples, Tensor]:  # fmt: skip
     """The operation ``march`` through a grid that :func:`pack_grid` made."""
     n_rays, limit = rays_o.shape[0], max_samples or MAX_STEPS
-    o, d, near, far = _array(rays_o), _array(rays_d), _array(t_min), _array(t_max)
-    shift = np.zeros(n_rays, np.float32) if jitter is None else _array(jitter)
+    o, d, near, far = as_array(rays_o), as_array(rays_d), as_array(t_min), as_array(t_max)
+    shift = np.zeros(n_rays, np.float32) if jitter is None else as_array(jitter)
     counts, resume = torch.zeros(n_rays, dtype=torch.int32), torch.zeros(n_rays)
     numbers = [np.float32(v) for v in (geometry.unit_size, geometry.cone_angle, geometry.min_step, geometry.max_step)]
     center = np.asarray(geometry.center, np.float32)
@@ -72,27 +73,10 @@ def march(
     return samples, resume
 
 
-def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
-    """The operation ``points``: [N, 3], in memory rows [3, n_padded]."""
-    n = samples.n_samples
-    out = torch.empty(3, buffers.padded(n))
-    out[:, n:] = 0
-    low = np.asarray(geometry.center, np.float32) - np.float32(0.5 * geometry.box_size)
-    args = (_array(rays_o), _array(rays_d), _array(samples.t_starts), _array(samples.t_ends))
-    ranges = pool.chunks(n, buffers.BLOCK)
-    pool.run(
-        lambda c: marching.points(
-            *args, samples.ray_indices.numpy(), low, np.float32(1.0 / geometry.box_size), out.numpy(), *ranges[c]
-        ),
-        len(ranges),
-    )
-    return buffers.rows_to_tensor(out, n)
-
-
 def visible_counts(sigmas: Tensor, samples: PackedSamples, threshold: float) -> Tensor:
     """The operation ``visible_counts``."""
     counts = torch.zeros(samples.n_rays, dtype=torch.int32)
-    arrays = (_array(sigmas), _array(samples.t_starts), _array(samples.t_ends), samples.packed_info.numpy())
+    arrays = (as_array(sigmas), as_array(samples.t_starts), as_array(samples.t_ends), samples.packed_info.numpy())
     log_threshold = np.float32(math.log(max(threshold, 1e-38)))
     ranges = pool.chunks(samples.n_rays, 1, at_least=256)
     pool.run(lambda c: compositing.visible(*arrays, log_threshold, counts.numpy(), *ranges[c]), len(ranges))
@@ -167,7 +151,7 @@ class Composite(torch.autograd.Function):
         density, rows = sigmas.detach().contiguous(), buffers.tensor_to_rows(rgbs)
         sums = (torch.zeros(samples.n_rays, 3), torch.zeros(samples.n_rays), torch.zeros(samples.n_rays))
         weights = torch.empty(samples.n_samples)
-        arrays = (_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends))
+        arrays = (as_array(density), rows.numpy(), as_array(samples.t_starts), as_array(samples.t_ends))
         ranges = pool.chunks(samples.n_rays, 1, at_least=256)
         out = [t.numpy() for t in (*sums, weights)]
         pool.run(lambda c: compositing.forward(*arrays, samples.packed_info.numpy(), *out, *ranges[c]), len(ranges))
@@ -184,15 +168,15 @@ class Composite(torch.autograd.Function):
         samples: PackedSamples = ctx.samples
         d_sigmas, d_rows = torch.empty_like(density), torch.empty_like(rows)
         d_rows[:, samples.n_samples :] = 0
-        arrays = [_array(density), rows.numpy(), _array(samples.t_starts), _array(samples.t_ends)]
+        arrays = [as_array(density), rows.numpy(), as_array(samples.t_starts), as_array(samples.t_ends)]
         arrays += [samples.packed_info.numpy(), weights.numpy(), colours.numpy(), opacities.numpy(), depths.numpy()]
         d_sums = [torch.zeros_like(total) if d is None else d for d, total in zip(grad_outputs, (colours, opacities, depths))]
-        arrays += [*map(_array, d_sums), d_sigmas.numpy(), d_rows.numpy()]
+        arrays += [*map(as_array, d_sums), d_sigmas.numpy(), d_rows.numpy()]
         ranges = pool.chunks(samples.n_rays, 1, at_least=256)
         pool.run(lambda c: compositing.backward(*arrays, *ranges[c]), len(ranges))
         if grad_outputs[3] is not None:
             # The gradient is linear in what flows in, so this part of it can be added.
-            of_weights = [*arrays[2:6], _array(grad_outputs[3]), d_sigmas.numpy()]
+            of_weights = [*arrays[2:6], as_array(grad_outputs[3]), d_sigmas.numpy()]
             pool.run(lambda c: compositing.add_weight_gradient(*of_weights, *ranges[c]), len(ranges))
         return d_sigmas, buffers.rows_to_tensor(d_rows, samples.n_samples), None
 

@@ -7,9 +7,8 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ..gradients import kept_buffer, wanted
+from ..gradients import first_order_only, kept_buffer, wanted
 from ..layout import HashGridLayout
 from ..spherical import SH_DIM
 from . import spherical_kernel
@@ -72,7 +71,7 @@ class PositionGradient(torch.autograd.Function):
         return position_gradient(grad, positions, table.detach() if half is None else half, layout)
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Linear in the first argument: its gradient is the features' derivative along this one; so are the others'."""
         (direction,) = grad_outputs
@@ -101,7 +100,7 @@ class TableGradient(torch.autograd.Function):
         return target
 
     @staticmethod
-    @once_differentiable
+    @first_order_only
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """The upstream gradient takes the table's place."""
         (upstream,) = grad_outputs
@@ -147,8 +146,29 @@ def hash_encode(
     return encode(positions, table if half is None else half, layout, dtype)
 
 
-def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
-    """Spherical harmonics of degree 4: [N, 3] float32, any strides -> [N, 16] in ``dtype``, in runs. No gradient."""
+class DirectionGradient(torch.autograd.Function):
+    """(directions, their harmonics) -> the harmonics, with a gradient to the directions."""
+
+    @staticmethod
+    def forward(ctx: Any, directions: Tensor, harmonics: Tensor) -> Tensor:
+        ctx.save_for_backward(directions)
+        return harmonics.view_as(harmonics)
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """See :func:`spherical_kernel.gradient_kernel`."""
+        ((up,), (directions,)), block = (grad_outputs, ctx.saved_tensors), spherical_kernel.BLOCK
+        n = directions.shape[0]
+        out = empty_runs(n, 3, torch.float32, directions.device)
+        if n:
+            spherical_kernel.gradient_kernel[(triton.cdiv(n, block),)](
+                directions, up, out, n, *directions.stride(), *up.stride(), *out.stride(), BLOCK=block, **OPTIONS
+            )
+        return out, None
+
+
+def _harmonics(directions: Tensor, dtype: torch.dtype) -> Tensor:
     n = directions.shape[0]
     out = empty_runs(n, SH_DIM, dtype, directions.device)
     if n:
@@ -157,3 +177,21 @@ def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
             d, out, n, *d.stride(), *out.stride(), BLOCK=block, **OPTIONS
         )
     return out
+
+
+def with_direction_gradient(directions: Tensor, harmonics: Tensor) -> Tensor:
+    """Harmonics of directions, which may come from anywhere, with the polynomials' gradient to the directions."""
+    found = DirectionGradient.apply(directions, harmonics)
+    assert isinstance(found, Tensor)
+    return found
+
+
+def sh_encode(directions: Tensor, dtype: torch.dtype) -> Tensor:
+    """Spherical harmonics of degree 4: [N, 3] float32, any strides -> [N, 16] in ``dtype``, in runs.
+
+    float16 becomes float32 where a gradient is wanted, as in :func:`hash_encode`.
+    """
+    if torch.is_grad_enabled() and directions.requires_grad:
+        wide = torch.float32 if dtype == torch.float16 else dtype
+        return with_direction_gradient(directions, _harmonics(directions, wide))
+    return _harmonics(directions, dtype)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 import triton
 from torch import Tensor
 
+from ..gradients import first_order_only
 from ..samples import PackedSamples
 from ..scene import MAX_STEPS, SceneGeometry
 from . import marching_kernels as kernels
-from . import marching_samples, occupancy, packing, packing_kernels
+from . import marching_samples, occupancy, packing, packing_kernels, ray_sums
 from .runs import empty_runs
 
 MOST_KEPT = 1 << 25
@@ -76,8 +79,7 @@ def _fill(rows: Tensor, limit: int, samples: PackedSamples, law: tuple[float, fl
     )  # fmt: skip
 
 
-def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
-    """The operation ``points``: [N, 3] in runs (see runs.py)."""
+def _points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
     n = samples.n_samples
     out = empty_runs(n, 3, torch.float32, samples.t_starts.device)
     low = np.asarray(geometry.center, np.float32) - np.float32(0.5 * geometry.box_size)
@@ -88,3 +90,37 @@ def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: Sce
             out.stride(1), *map(float, low), 1.0 / geometry.box_size, **sizes,
         )  # fmt: skip
     return out
+
+
+class Points(torch.autograd.Function):
+    """(rays_o, rays_d, samples, geometry) -> points [N, 3] in runs."""
+
+    @staticmethod
+    def forward(ctx: Any, rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """Keeps the points, which say what was clamped."""
+        out = _points(rays_o, rays_d, samples, geometry)
+        ctx.save_for_backward(out)
+        ctx.samples, ctx.scale = samples, 1.0 / geometry.box_size
+        return out
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """See :func:`ray_sums.point_gradients`."""
+        ((up,), (at,)), samples, tile = (grad_outputs, ctx.saved_tensors), ctx.samples, ray_sums.tile()
+        d_o, d_d = (torch.empty(samples.n_rays, 3, device=up.device) for _ in range(2))
+        if samples.n_rays:
+            ray_sums.point_gradients[(triton.cdiv(samples.n_rays, tile["RAYS"]), 3)](
+                up, at, flat(samples.t_starts), flat(samples.t_ends), samples.packed_info, d_o, d_d, samples.n_rays,
+                *up.stride(), at.stride(1), ctx.scale, **tile,
+            )  # fmt: skip
+        return d_o, d_d, None, None
+
+
+def points(rays_o: Tensor, rays_d: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+    """The operation ``points``: [N, 3] in runs (see runs.py)."""
+    if torch.is_grad_enabled() and (rays_o.requires_grad or rays_d.requires_grad):
+        found = Points.apply(rays_o, rays_d, samples, geometry)
+        assert isinstance(found, Tensor)
+        return found
+    return _points(rays_o, rays_d, samples, geometry)

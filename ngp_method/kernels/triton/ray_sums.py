@@ -42,6 +42,33 @@ def sum_runs(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=PLAIN)
+def point_gradients(  # type: ignore[no-untyped-def]
+    d_points, points, t_starts, t_ends, info, d_o, d_d, n_rays, per_sample, per_feature, room, scale,
+    RAYS: tl.constexpr, SAMPLES: tl.constexpr,
+):  # fmt: skip
+    """Gradients of origins and directions, float32 [R, 3], from those of points, strides (per_sample, per_feature).
+
+    A point, in rows [3, room], is (o + t d - low) * scale, so d_o is scale times the sum of its gradients and d_d that of t
+    times them; a coordinate at the border of the box has none. The second axis of the grid is the axis.
+    """
+    ray, first, count = read_runs(info, n_rays, RAYS)
+    axis = tl.program_id(1)
+    total = tl.zeros([RAYS, SAMPLES], tl.float32)
+    along = tl.zeros([RAYS, SAMPLES], tl.float32)
+    for begin in range(0, tl.max(count, axis=0), SAMPLES):
+        k = begin + tl.arange(0, SAMPLES)[None, :]
+        valid = k < count[:, None]
+        i = first[:, None] + k
+        x = tl.load(points + axis * room + i, mask=valid, other=0.0)
+        g = tl.load(d_points + axis * per_feature + i * per_sample, mask=valid & (x > 0.0) & (x < 1.0), other=0.0)
+        t = 0.5 * (tl.load(t_starts + i, mask=valid, other=0.0) + tl.load(t_ends + i, mask=valid, other=0.0))
+        total += g
+        along += g * t
+    tl.store(d_o + 3 * ray + axis, tl.sum(total, axis=1) * scale, mask=ray < n_rays)
+    tl.store(d_d + 3 * ray + axis, tl.sum(along, axis=1) * scale, mask=ray < n_rays)
+
+
+@triton.jit(do_not_specialize=PLAIN)
 def add_weight_gradient(  # type: ignore[no-untyped-def]
     sigmas, t_starts, t_ends, info, weights, d_weights, d_sigmas, n_rays, per_sigma,
     RAYS: tl.constexpr, SAMPLES: tl.constexpr,
@@ -75,10 +102,13 @@ def add_weight_gradient(  # type: ignore[no-untyped-def]
 
 def variants() -> list[Variant]:
     """Every kernel of this file as it is launched."""
-    numbers = "out sigmas t_starts t_ends weights d_weights d_sigmas"
-    types = {"*i32": "info", "*fp32": numbers, "i32": "n_rays per_feature room"}
-    # Densities lie side by side.
-    found = [variant("sums_add_weight_gradient", add_weight_gradient, types, {"per_sigma": 1, **TILE})]
+    numbers = "out sigmas t_starts t_ends weights d_weights d_sigmas points d_points d_o d_d"
+    types = {"*i32": "info", "*fp32": numbers, "i32": "n_rays per_feature room", "fp32": "scale"}
+    # Densities lie side by side, and so does each coordinate of points.
+    found = [
+        variant("sums_add_weight_gradient", add_weight_gradient, types, {"per_sigma": 1, **TILE}),
+        variant("sums_point_gradients", point_gradients, types, {"per_sample": 1, **TILE}),
+    ]
     for kind, short in (("float32", "fp32"), ("float16", "fp16"), ("bfloat16", "bf16")):
         typed = {**types, f"*{short}": types.get(f"*{short}", "") + " values"}
         # Gradients of features lie in rows, sample beside sample.

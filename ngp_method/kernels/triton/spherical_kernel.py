@@ -1,4 +1,4 @@
-"""Spherical harmonics of degree 4: one pass, 12 bytes read and 16 values written a direction."""
+"""Spherical harmonics of degree 4: one pass, 12 bytes read and 16 values written a direction; and the way back."""
 
 from __future__ import annotations
 
@@ -93,11 +93,76 @@ def spherical_kernel(d, out, n, d_n, d_c, out_n, out_c, BLOCK: tl.constexpr):  #
     put(row, 15, h15, out_c, live)
 
 
+@triton.jit
+def taken(row, band, up_c, live):  # type: ignore[no-untyped-def]
+    """Load the gradient of one harmonic of all directions, float32."""
+    return tl.load(row + tl.full([], band, tl.int64) * up_c, mask=live, other=0.0).to(tl.float32)
+
+
+@triton.jit(do_not_specialize=["n", "d_n", "d_c", "up_n", "up_c", "out_n", "out_c"])
+def gradient_kernel(d, up, out, n, d_n, d_c, up_n, up_c, out_n, out_c, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Gradient of the harmonics up [n, 16] -> that of the directions, out float32 [n, 3], all of any strides.
+
+    Term by term as ``direction_gradient`` of ..spherical has it, a harmonic at a time.
+    """
+    sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live = sample < n
+    x, y, z = coordinates(d, sample, d_n, d_c, live)
+    row = up + sample.to(tl.int64) * up_n
+    g = taken(row, 4, up_c, live) * C2_XY
+    d_x = y * g - taken(row, 3, up_c, live) * C1
+    d_y = x * g - taken(row, 1, up_c, live) * C1
+    d_z = taken(row, 2, up_c, live) * C1
+    g = taken(row, 5, up_c, live) * C2_XY
+    d_y -= z * g
+    d_z -= y * g
+    d_z += z * taken(row, 6, up_c, live) * (C2_ZZ * 6.0)
+    g = taken(row, 7, up_c, live) * C2_XY
+    d_x -= z * g
+    d_z -= x * g
+    g = taken(row, 8, up_c, live) * (C2_XX * 2.0)
+    d_x += x * g
+    d_y -= y * g
+    across = (y * y - x * x) * 3.0
+    g = taken(row, 9, up_c, live) * C3_33
+    d_x -= x * y * g * 6.0
+    d_y += across * g
+    g = taken(row, 10, up_c, live) * C3_XYZ
+    d_x += y * z * g
+    d_y += x * z * g
+    d_z += x * y * g
+    thin = 1.0 - z * z * 5.0
+    g = taken(row, 11, up_c, live) * C3_1
+    d_y += thin * g
+    d_z -= y * z * g * 10.0
+    d_z += (z * z * 15.0 - 3.0) * taken(row, 12, up_c, live) * C3_0
+    g = taken(row, 13, up_c, live) * C3_1
+    d_x += thin * g
+    d_z -= x * z * g * 10.0
+    g = taken(row, 14, up_c, live) * C3_2
+    d_x += x * z * g * 2.0
+    d_y -= y * z * g * 2.0
+    d_z += (x * x - y * y) * g
+    g = taken(row, 15, up_c, live) * C3_33
+    d_x += across * g
+    d_y += x * y * g * 6.0
+    to = out + sample.to(tl.int64) * out_n
+    put(to, 0, d_x, out_c, live)
+    put(to, 1, d_y, out_c, live)
+    put(to, 2, d_z, out_c, live)
+
+
 def variants() -> list[aot.Variant]:
     """In every dtype."""
     whole = dict.fromkeys(("n", "d_n", "d_c", "out_n", "out_c"), "i32")
-    kinds = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}
-    return [
-        aot.variant(f"spherical/{name}", spherical_kernel, {"d": "*fp32", "out": kind, **whole}, {"BLOCK": BLOCK, **OPTIONS})
+    back = {"d": "*fp32", "out": "*fp32", **whole, **dict.fromkeys(("up_n", "up_c"), "i32")}
+    kinds, sizes = {"bfloat16": "*bf16", "float16": "*fp16", "float32": "*fp32"}, {"BLOCK": BLOCK, **OPTIONS}
+    found = [
+        aot.variant(f"spherical/{name}", spherical_kernel, {"d": "*fp32", "out": kind, **whole}, sizes)
         for name, kind in kinds.items()
+    ]
+    # float16 harmonics have float32 gradients.
+    return found + [
+        aot.variant(f"spherical_gradient/{name}", gradient_kernel, {**back, "up": kinds[name]}, sizes)
+        for name in ("bfloat16", "float32")
     ]

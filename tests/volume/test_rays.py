@@ -1,0 +1,79 @@
+"""Rays: what is taken of them, and what becomes of nerfstudio's bundles."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from nerfstudio.cameras.rays import RayBundle
+from torch import Tensor
+
+from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.studio.bundles import rays_of
+from ngp_method.volume.rays import Rays
+
+NAMES = ("o", "d", "t_min", "t_max", "camera", "radius")
+
+
+def _rays(n: int, whole: bool = True) -> Rays:
+    rng = torch.Generator().manual_seed(n)
+    o, d = torch.randn(n, 3, generator=rng), torch.nn.functional.normalize(torch.randn(n, 3, generator=rng), dim=-1)
+    rays = Rays(o, d, torch.rand(n, generator=rng), 1 + torch.rand(n, generator=rng))
+    return replace(rays, camera=torch.arange(n), radius=torch.rand(n, generator=rng)) if whole else rays
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("n", [0, 1, 7])
+def test_some_of_them(n: int, whole: bool) -> None:
+    rays = _rays(n, whole)
+    for index in (slice(1, 4), torch.arange(n) % 2 == 0, torch.arange(n).flip(0)):
+        some = rays[index]
+        for name in NAMES:
+            value, of_all = getattr(some, name), getattr(rays, name)
+            assert (value is None) == (of_all is None)
+            assert value is None or torch.equal(value, of_all[index])
+
+
+@pytest.mark.parametrize(("n", "sizes"), [(0, [0]), (1, [1]), (6, [3, 3]), (7, [3, 3, 1])])
+def test_so_many_at_a_time(n: int, sizes: list[int]) -> None:
+    """In their order; no rays are one part, so that whoever joins the results has something to join."""
+    parts = list(_rays(n).split(3))
+    assert [part.n_rays for part in parts] == sizes
+    for name in NAMES:
+        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(_rays(n), name))
+
+
+def test_whether_gradients_are_wanted() -> None:
+    rays = _rays(3)
+    assert not rays.wants_gradient
+    for name in ("o", "d"):
+        asking = replace(rays, **{name: getattr(rays, name).clone().requires_grad_()})
+        assert asking.wants_gradient
+        assert not asking.detach().wants_gradient
+        with torch.no_grad():
+            assert not asking.wants_gradient
+
+
+def _bundle(**more: Tensor) -> RayBundle:
+    """A picture of 2 x 3 rays along z, from in front of a box of edge 2 around the origin."""
+    origins, directions = torch.tensor([0.1, 0.2, -3.0]).expand(2, 3, 3), torch.tensor([0.0, 0.0, 2.0]).expand(2, 3, 3)
+    return RayBundle(origins=origins, directions=directions, pixel_area=torch.full((2, 3, 1), 4.0 * math.pi), **more)
+
+
+def test_a_bundle_of_nerfstudio() -> None:
+    geometry = SceneGeometry(unit_size=2.0)
+    rays = rays_of(_bundle(camera_indices=torch.arange(6).view(2, 3, 1)), geometry, None)
+    assert rays.n_rays == 6
+    assert rays.camera is not None
+    assert rays.radius is not None
+    assert rays.camera.tolist() == list(range(6))
+    assert torch.equal(rays.d, torch.tensor([[0.0, 0.0, 1.0]]).expand(6, 3)), "of length 1"
+    assert torch.equal(rays.radius, torch.full((6,), 2.0)), "a disc of radius 2 has an area of 4 pi"
+    assert (rays.t_min.tolist(), rays.t_max.tolist()) == ([2.0] * 6, [4.0] * 6)
+    assert rays_of(_bundle(), geometry, None).camera is None
+    assert rays_of(_bundle(), geometry, 2.5).t_min.tolist() == [2.5] * 6
+    crop = {"nears": torch.full((2, 3, 1), 3.0), "fars": torch.full((2, 3, 1), 3.5)}
+    cut = rays_of(_bundle(**crop), geometry, 2.5)
+    assert (cut.t_min.tolist(), cut.t_max.tolist()) == ([3.0] * 6, [3.5] * 6)
