@@ -16,14 +16,12 @@ from __future__ import annotations
 import torch
 from nerfstudio.plugins.types import MethodSpecification
 
+from .fields.adam import L2_REG, LEARNING_RATE
 from .studio.model_config import InstantHashModelConfig
 from .studio.optimizers import NgpAdamConfig
 from .studio.pipeline import InstantHashPipelineConfig
 from .studio.schedulers import AnnealConfig, StepDecayConfig
 from .studio.trainer_config import InstantHashTrainerConfig
-
-L2_REG = 1e-6
-"""L2 on the matrices, none on the table (instant-ngp configs/nerf/base.json)."""
 
 
 def paper_config(log2_hashmap_size: int = 19) -> InstantHashTrainerConfig:
@@ -48,8 +46,8 @@ def paper_config(log2_hashmap_size: int = 19) -> InstantHashTrainerConfig:
         max_num_iterations=30_000,
         pipeline=InstantHashPipelineConfig(model=model),
         optimizers={
-            "encoding": {"optimizer": NgpAdamConfig(lr=1e-2), "scheduler": decay()},
-            "networks": {"optimizer": NgpAdamConfig(lr=1e-2, weight_decay=L2_REG), "scheduler": decay()},
+            "encoding": {"optimizer": NgpAdamConfig(lr=LEARNING_RATE), "scheduler": decay()},
+            "networks": {"optimizer": NgpAdamConfig(lr=LEARNING_RATE, weight_decay=L2_REG), "scheduler": decay()},
         },
         vis="viewer",
     )

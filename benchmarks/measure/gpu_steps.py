@@ -10,6 +10,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -52,12 +53,11 @@ class FixedSlots:
 
 def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
     """One step; samples marched and kept."""
-    rays, pixels = batch
-    traced = tracer(rays)
-    gpu_training.loss_of(traced, pixels).backward()
+    training.step.tracer = tracer
+    reduce(torch.add, training.step(*batch).values()).backward()
     for optimizer in training.optimizers:
         optimizer.step()
-    return traced.marched, traced.kept
+    return training.step.counts["marched"], training.step.counts["kept"]
 
 
 def _batches(training: Training) -> list[Batch]:

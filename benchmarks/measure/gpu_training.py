@@ -1,4 +1,4 @@
-"""Training and rendering without nerfstudio: the steps of :class:`ngp_method.studio.model.InstantHashModel` in its own loop."""
+"""Training and rendering without nerfstudio: the product's :class:`~ngp_method.volume.step.Step` in a loop of its own."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ngp_method.fields.adam import NgpAdam
+from ngp_method.fields.adam import L2_REG, LEARNING_RATE, NgpAdam, step_decay
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
-from ngp_method.volume.losses import blend, huber, leave_out, over_background, psnr
+from ngp_method.volume.losses import blend, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
-from ngp_method.volume.ray_budget import RayBudget, most_marched
+from ngp_method.volume.parts.background import PlainBackground
+from ngp_method.volume.parts.part import Parts
 from ngp_method.volume.rays import Rays, intersect_box
 from ngp_method.volume.rendering import RAYS_AT_A_TIME, render_rays
-from ngp_method.volume.tracing import Traced, Tracer
+from ngp_method.volume.step import Step, StepSettings
 from ngp_method.volume.visibility import seen_cells
 
 from . import gpu_scene
 from .gpu_scene import Views
-
-# The GPU settings of method_configs.py and model_config.py, which need nerfstudio to be read.
-LEARNING_RATE, L2_REG, GAMMA, FIRST_DECAY, DECAY_EVERY = 1e-2, 1e-6, 0.33, 20_000, 10_000
-AVERAGE_DECAY, AVERAGE_INTERVAL, GRID_UPDATE_SHARE, MAX_RAYS = 0.95, 4, 0.4, 1 << 18
 
 
 class Training:
@@ -53,58 +51,41 @@ class Training:
         resolution: int = 128,
         step_scale: float = 1.0,
     ) -> None:
-        self.kernels, self.views = kernels, views
+        self.kernels, self.views, self.number = kernels, views, 0
         self.device = views.poses.device
         self.geometry = replace(gpu_scene.geometry(), step_scale=step_scale)
-        self.aabb = self.geometry.aabb.to(self.device)
-        self.network = RadianceNetwork(build_encoding("hash", settings), kernels).to(self.device)
-        self.grid = OccupancyGrid(self.geometry, kernels, resolution, GRID_UPDATE_SHARE).to(self.device)
+        network = self.network = RadianceNetwork(build_encoding("hash", settings), kernels).to(self.device)
+        self.grid = OccupancyGrid(self.geometry, kernels, resolution).to(self.device)
         self.grid.mark_unseen(seen_cells(views.lens(), self.geometry, resolution).to(self.device))
-        network = self.network
-        self.tracer = Tracer(network, self.grid, most_slots=most_marched(budget))
-        for param in network.parameters():
-            param.kernels = kernels  # type: ignore[attr-defined]
-        self.optimizers = [
-            NgpAdam([network.encoding.table()], lr=LEARNING_RATE),  # type: ignore[list-item]
-            NgpAdam([network.density_params, network.color_params], lr=LEARNING_RATE, weight_decay=L2_REG),
-        ]
+        parts = Parts([PlainBackground(device=self.device)])
         self.field = Shading(network, self.geometry)
-        self.budget = RayBudget(budget, MAX_RAYS)
-        self.steps = self.marched = self.kept = self.traced = 0
+        self.step = Step(self.field, self.grid, parts, StepSettings(sample_budget=budget))
+        table = network.encoding.table()
+        assert table is not None
+        self.optimizers = [NgpAdam([table]), NgpAdam([network.density_params, network.color_params], weight_decay=L2_REG)]
+        self.marched = self.kept = self.traced = 0
 
-    def step(self) -> Tensor:
-        """One training step; returns the loss, on the device."""
-        if self.steps % AVERAGE_INTERVAL == 0:
-            self.network.begin_average(AVERAGE_DECAY**AVERAGE_INTERVAL)
-        rays, pixels = self.batch()
-        traced = self.tracer(rays)
-        loss = loss_of(traced, pixels)
-        loss.backward()
-        factor = 1.0 if self.steps < FIRST_DECAY else GAMMA ** (1 + (self.steps - FIRST_DECAY) // DECAY_EVERY)
+    def train_step(self) -> None:
+        """One training step of the product, on a batch drawn on the device, and statistics."""
+        self.step.before(self.number)
+        reduce(torch.add, self.step(*self.batch()).values()).backward()
         for optimizer in self.optimizers:
-            optimizer.param_groups[0]["lr"] = LEARNING_RATE * factor
+            optimizer.param_groups[0]["lr"] = LEARNING_RATE * step_decay(self.number)
             optimizer.step()
-        self.network.finish_average()
-        if self.grid.count_and_update(self.steps, traced.kept, self.field.density_in_unit):
-            self.tracer.grid_changed()
-        self._count(rays.n_rays, traced.marched, traced.kept)
-        return loss.detach()
-
-    def _count(self, rays: int, marched: int, kept: int) -> None:
-        """Statistics, and as many rays in the next step as fill the budget."""
-        self.steps, self.traced = self.steps + 1, self.traced + rays
-        self.marched, self.kept = self.marched + marched, self.kept + kept
-        self.budget.adapt(rays, marched, kept)
+        self.step.after(self.number)
+        counts = self.step.counts
+        self.number, self.traced = self.number + 1, self.traced + counts["rays"]
+        self.marched, self.kept = self.marched + counts["marched"], self.kept + counts["kept"]
 
     def cut(self, o: Tensor, d: Tensor) -> Rays:
         """Rays that may be sampled in the scene box."""
         near = torch.zeros_like(o[:, 0])
-        return Rays(o, d, *intersect_box(o, d, self.aabb, near, torch.full_like(near, torch.inf)))
+        return Rays(o, d, *intersect_box(o, d, self.geometry.aabb_like(o), near, torch.full_like(near, torch.inf)))
 
     def batch(self) -> tuple[Rays, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
         count, (height, width) = self.views.poses.shape[0], self.views.size
-        number = torch.randint(count * height * width, (self.budget.rays,), device=self.device)
+        number = torch.randint(count * height * width, (self.step.budget.rays,), device=self.device)
         view, row, column = number // (height * width), number // width % height, number % width
         o, d = self.views.rays(view, row, column)
         return self.cut(o, d), self.views.images.view(count * height * width, -1)[number].float() / 255.0
@@ -136,13 +117,6 @@ class Training:
         return sum(found) / len(found)
 
 
-def loss_of(traced: Traced, pixels: Tensor) -> Tensor:
-    """The loss of traced rays against their pixels [R, C], over a random background."""
-    found, background = traced.found, torch.rand_like(traced.found.rgbs)
-    target = over_background(pixels, background)
-    return huber(leave_out(blend(found.rgbs, found.opacities, background), target, traced.room), target)
-
-
 def wait(device: torch.device) -> None:
     """Until the device has done all that was queued."""
     if device.type == "cuda":
@@ -156,13 +130,13 @@ def train(
     points: list[dict[str, float]] = []
     due = sorted(t for t in curve if t < seconds)
     used, began = 0.0, time.perf_counter()
-    while (used + time.perf_counter() - began) < seconds and (steps is None or training.steps < steps):
-        training.step()
+    while (used + time.perf_counter() - began) < seconds and (steps is None or training.number < steps):
+        training.train_step()
         if due and used + time.perf_counter() - began >= due[0]:
             wait(training.device)
             used += time.perf_counter() - began
             points.append({"seconds": round(used, 2), "psnr": round(training.psnr(test, views_on_the_way), 3)})
-            print(f"  {used:7.1f} s  {training.steps:6d} steps  {points[-1]['psnr']:.2f} dB", flush=True)
+            print(f"  {used:7.1f} s  {training.number:6d} steps  {points[-1]['psnr']:.2f} dB", flush=True)
             due = [t for t in due if t > used]
             wait(training.device)
             began = time.perf_counter()
@@ -172,9 +146,9 @@ def train(
     points.append({"seconds": round(used, 2), "psnr": round(psnr, 3)})
     return {
         "seconds": round(used, 2),
-        "steps": training.steps,
+        "steps": training.number,
         "psnr": round(psnr, 3),
-        "steps_per_s": round(training.steps / used, 1),
+        "steps_per_s": round(training.number / used, 1),
         "samples_per_s": round(training.kept / used),
         "marched_samples_per_s": round(training.marched / used),
         "rays_per_s": round(training.traced / used),

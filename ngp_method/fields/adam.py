@@ -6,25 +6,44 @@ instant-ngp ``configs/nerf/base.json`` (lr 1e-2, betas 0.9 and 0.99, eps 1e-15, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 
-from ..kernels import AdamSettings, AdamState, Kernels, load_kernels
+from ..kernels import AdamSettings, AdamState, load_kernels
+from .trained import TrainedVector
+
+LEARNING_RATE = 1e-2
+"""instant-ngp configs/nerf/base.json, of table and matrices."""
+
+L2_REG = 1e-6
+"""L2 on the matrices, none on the table (base.json)."""
+
+GAMMA, FIRST_DECAY, DECAY_EVERY = 0.33, 20_000, 10_000
+"""base.json: after so many steps, and again after so many more, the rate is multiplied by gamma."""
+
+
+def step_decay(now: float, gamma: float = GAMMA, start: float = FIRST_DECAY, every: float = DECAY_EVERY) -> float:
+    """Factor of the learning rate (tiny-cuda-nn ``exponential_decay.h``); ``now``, ``start`` and ``every`` in one unit."""
+    if now < start:
+        return 1.0
+    # A share such as 0.5 + 3 * 0.1 misses its own decay by a rounding error otherwise.
+    return gamma ** (1 + math.floor((now - start) / every + 1e-9))
 
 
 class NgpAdam(torch.optim.Optimizer):
-    """Adam that skips parameters without gradient; the kernel set of each parameter does the work.
+    """Adam that skips parameters without gradient; the kernel set of a :class:`~.trained.TrainedVector` does the work.
 
-    A parameter tells its kernel set by an attribute ``kernels`` (the field sets it); plain torch serves those without.
+    Plain torch serves any other parameter.
     Gradients live in one buffer per parameter that the step itself clears: ``zero_grad`` has nothing to do.
     """
 
     def __init__(
         self,
         params: Iterable[torch.nn.Parameter],
-        lr: float = 1e-2,
+        lr: float = LEARNING_RATE,
         betas: tuple[float, float] = (0.9, 0.99),
         eps: float = 1e-15,
         weight_decay: float = 0.0,
@@ -36,9 +55,10 @@ class NgpAdam(torch.optim.Optimizer):
     def _keep_gradients(self) -> None:
         for group in self.param_groups:
             for param in group["params"]:
-                if param.grad is None:
+                if isinstance(param, TrainedVector):
+                    param.keep_gradient()
+                elif param.grad is None:
                     param.grad = torch.zeros_like(param)
-                param.grad_in_place = True
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """The step clears the gradients; only missing buffers are made here."""
@@ -55,11 +75,10 @@ class NgpAdam(torch.optim.Optimizer):
             beta1, beta2 = group["betas"]
             settings = AdamSettings(float(group["lr"]), beta1, beta2, group["eps"], group["weight_decay"])
             for param in group["params"]:
-                kernels: Kernels = getattr(param, "kernels", self._reference)
-                # A running average that is due (see RadianceNetwork.begin_average) is updated in the same pass.
-                average, weight = getattr(param, "average_due", None) or (None, 0.0)
-                kernels.adam_step(param, param.grad, self._state_of(param), settings, average, weight)
-                param.average_due = None
+                if isinstance(param, TrainedVector):
+                    param.adam_step(self._state_of(param), settings)
+                else:
+                    self._reference.adam_step(param, param.grad, self._state_of(param), settings)
         return loss
 
     def _state_of(self, param: torch.nn.Parameter) -> AdamState:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..kernels import Kernels
 from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
+from .trained import TrainedVector
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Encoding(nn.Module):
     n_output_dims: int
     differentiable = True
 
-    def table(self) -> nn.Parameter | None:
+    def table(self) -> TrainedVector | None:
         """The parameters, flat, or None."""
         return None
 
@@ -65,9 +66,9 @@ class GridEncoding(Encoding):
         super().__init__()
         self.layout = layout
         self.n_output_dims = layout.n_output_dims
-        self.params = nn.Parameter(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
+        self.params = TrainedVector(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
 
-    def table(self) -> nn.Parameter:
+    def table(self) -> TrainedVector:
         """The entries of all levels."""
         return self.params
 

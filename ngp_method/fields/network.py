@@ -16,6 +16,7 @@ from ..kernels.layout import MLPLayout
 from ..kernels.samples import PackedSamples
 from ..kernels.spherical import SH_DIM
 from .encodings import Encoding
+from .trained import DueAverage, TrainedVector
 
 GEOMETRY_DIM = 16
 """Outputs of the density MLP; the first is the logarithm of the density, all of them go on to the colour MLP."""
@@ -85,15 +86,17 @@ class RadianceNetwork(nn.Module):
         self.kernels = kernels
         self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
         self.color_layout = MLPLayout(GEOMETRY_DIM + SH_DIM, 3, n_neurons, n_hidden_layers_color)
-        self.density_params = nn.Parameter(xavier_uniform(self.density_layout))
-        self.color_params = nn.Parameter(xavier_uniform(self.color_layout))
-        for name, source in self._parameters_by_name().items():
-            self.register_buffer(f"average_{name}", source.detach().clone())
+        self.density_params = TrainedVector(xavier_uniform(self.density_layout))
+        self.color_params = TrainedVector(xavier_uniform(self.color_layout))
+        for name, vector in self.vectors().items():
+            vector.kernels = kernels
+            self.register_buffer(f"average_{name}", vector.detach().clone())
         self.register_buffer("average_count", torch.zeros((), dtype=torch.int64))
         self._averages: int | None = None
         self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "_averages", None))
 
-    def _parameters_by_name(self) -> dict[str, nn.Parameter]:
+    def vectors(self) -> dict[str, TrainedVector]:
+        """Everything that is trained: ``table``, where the encoding has one, ``density`` and ``color``."""
         table = self.encoding.table()
         found = {"density": self.density_params, "color": self.color_params}
         return found if table is None else {"table": table, **found}
@@ -117,17 +120,14 @@ class RadianceNetwork(nn.Module):
         self._averages += 1
         self.average_count.fill_(self._averages)
         newest = (1.0 - decay) / (1.0 - decay**self._averages) if decay > 0 else 1.0
-        for name, source in self._parameters_by_name().items():
-            source.average_due = (getattr(self, f"average_{name}"), newest)  # type: ignore[attr-defined]
+        for name, vector in self.vectors().items():
+            vector.due = DueAverage(getattr(self, f"average_{name}"), newest)
 
     @torch.no_grad()
     def finish_average(self) -> None:
         """After the optimisers' steps: the averages that are still due."""
-        for source in self._parameters_by_name().values():
-            due = getattr(source, "average_due", None)
-            if due is not None:
-                self.kernels.average(due[0], source, due[1])
-                source.average_due = None  # type: ignore[attr-defined]
+        for vector in self.vectors().values():
+            vector.take_average()
 
     def encode(self, positions: Tensor, weights: Weights, features: Tensor | None = None) -> Tensor:
         """Positions [N, 3] in [0, 1] -> features."""

@@ -22,23 +22,20 @@ from ..errors import fail
 from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
-from ..kernels.constants import constant
 from ..kernels.scene import SceneGeometry
-from ..volume.losses import LOSSES, blend, leave_out, over_background, psnr
+from ..volume.losses import LOSSES, blend, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
-from ..volume.ray_budget import most_marched
+from ..volume.parts.background import PlainBackground
+from ..volume.parts.part import Parts
 from ..volume.rays import Rays
 from ..volume.rendering import RAYS_AT_A_TIME, render_rays
-from ..volume.tracing import Tracer
+from ..volume.step import Compared, Step, StepSettings
 from ..volume.visibility import seen_cells, step_scale_for
 from .bundles import rays_of
 from .field import InstantHashField
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
 from .viewer import ViewerComfort
-
-BACKGROUNDS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
-
 
 _normals_wanted: ContextVar[bool] = ContextVar("normals_wanted", default=True)
 
@@ -63,7 +60,8 @@ class InstantHashModel(Model):
         geometry: the scene box in the world.
         field: the radiance field.
         grid: the occupancy grid.
-        counts: what the last training step did: rays, samples marched, samples kept before the transmittance ran out.
+        parts: optional ideas, and the background.
+        step: one training step, and what the last one did.
     """
 
     config: InstantHashModelConfig
@@ -81,11 +79,7 @@ class InstantHashModel(Model):
             self.kernels, line = choose_kernels(config.kernels, device)
         except ImportError as error:
             fail(str(error))  # a sentence that says what is missing
-        # Made now, and only looked up where the viewer may interrupt.
-        here = torch.empty(0, device=device)
-        self.geometry.aabb_like(here)
-        for colour in BACKGROUNDS.values():
-            constant(colour, here)
+        self.geometry.aabb_like(torch.empty(0, device=device))  # made now, and only looked up where the viewer may interrupt
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         settings = EncodingSettings(
@@ -101,16 +95,18 @@ class InstantHashModel(Model):
             config.n_hidden_layers_color,
         )  # fmt: skip
         self.field = InstantHashField(network, self.geometry)
-        for param in self.field.parameters():
-            param.kernels = self.kernels  # type: ignore[attr-defined] # the optimiser's step is a kernel too
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
         if config.mark_unseen and cameras is not None:
             self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
-        self.sample_budget = config.sample_budget or (1 << 16 if device.type == "cpu" else 1 << 18)
-        self.tracer = Tracer(network, self.grid, most_slots=most_marched(self.sample_budget))
+        self.plain_background = PlainBackground(config.background_color, config.eval_background_color, device)
+        self.parts = Parts([self.plain_background])
+        budget = config.sample_budget or (1 << 16 if device.type == "cpu" else StepSettings.sample_budget)
+        self.step = Step(
+            self.field, self.grid, self.parts,
+            StepSettings(config.loss, budget, config.max_rays, config.average_decay, config.average_interval),
+        )  # fmt: skip
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
-        self.counts = {"rays": 0, "marched": 0, "kept": 0}
 
     # -- rays in, outputs out
 
@@ -130,23 +126,30 @@ class InstantHashModel(Model):
             name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
         }
 
-    def _train_outputs(self, rays: Rays) -> dict[str, Tensor]:
-        traced = self.tracer(rays)
-        found = traced.found
-        self.counts = {"rays": rays.n_rays, "marched": traced.marched, "kept": traced.kept}
-        outputs = {"rgb": found.rgbs, "accumulation": found.opacities[:, None], "depth": found.depths[:, None]}
-        return outputs if traced.room is None else {**outputs, "room": traced.room}
+    def _train_outputs(self, rays: Rays) -> dict[str, Any]:
+        predicted = self.step.predict(rays)
+        found = predicted.traced.found
+        return {
+            "rgb": predicted.rgbs,
+            "accumulation": found.opacities[:, None],
+            "depth": found.depths[:, None],
+            "predicted": predicted,
+        }
 
     def _eval_outputs(self, rays: Rays) -> dict[str, Tensor]:
+        rays = self.parts.rays(rays)
         rendered = render_rays(self.field, self.kernels, self.grid, rays, with_normals=self.wants_normals())
         found, opacities = rendered.gathered, rendered.gathered.opacities[:, None]
+        override = self._other_background(rays.o)
+        background = self.parts.background(rays) if override is None else override
         # Rays that met next to nothing have a depth behind everything rather than noise.
         solid, nothing = opacities > 1e-3, self.viewer_comfort.depth_of_nothing(rays, self.geometry)
         outputs = {
-            "rgb": blend(found.rgbs, found.opacities, self.background(rays.o)).clamp(0.0, 1.0),
+            "rgb": blend(self.parts.colors(found.rgbs, rays), found.opacities, background).clamp(0.0, 1.0),
             "accumulation": opacities,
             "depth": torch.where(solid, found.depths[:, None] / opacities.clamp(min=1e-3), nothing),
             "median_depth": found.median_depths[:, None],
+            **self.parts.outputs(rendered),
         }
         if rendered.normals is not None:
             outputs["normals"] = 0.5 * torch.nn.functional.normalize(rendered.normals, dim=-1, eps=1e-6) + 0.5
@@ -159,48 +162,53 @@ class InstantHashModel(Model):
         return _normals_wanted.get() and self.viewer_comfort.wants_normals()
 
     def background(self, like: Tensor) -> Tensor:
-        """[3] background of rendered pictures: nerfstudio's override (crop in ns-render) or the configured one.
+        """[3] background of pictures that are compared or cut out: the configured one, or nerfstudio's override.
 
         Args:
             like: gives device and type.
         """
+        override = self._other_background(like)
+        return self.plain_background.color(like) if override is None else override
+
+    @staticmethod
+    def _other_background(like: Tensor) -> Tensor | None:
+        """[3] nerfstudio's override (crop in ns-render), or None."""
         override = renderers.BACKGROUND_COLOR_OVERRIDE
-        return constant(BACKGROUNDS[self.config.eval_background_color], like) if override is None else override.to(like)
+        return None if override is None else override.to(like)
 
     # -- losses, metrics, pictures
 
     def get_loss_dict(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any], metrics_dict: Optional[dict[str, Tensor]] = None
+        self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Optional[dict[str, Tensor]] = None
     ) -> dict[str, Tensor]:
-        """The loss of a batch of rays."""
-        prediction, target = self._against_background(outputs, batch)
-        return {"rgb_loss": LOSSES[self.config.loss](prediction, target)}
+        """The losses of a batch of rays; for rays that were rendered rather than trained on, that on colours."""
+        compared = self._compared(outputs, batch)
+        if "predicted" not in outputs:
+            return {"rgb_loss": LOSSES[self.config.loss](compared.prediction, compared.target)}
+        return self.step.losses(outputs["predicted"], compared)
 
-    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
+    def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of a batch, and the sizes of the training step."""
+        compared = self._compared(outputs, batch)
         with torch.no_grad():
-            prediction, target = self._against_background(outputs, batch)
-            metrics = {"psnr": psnr(torch.nn.functional.mse_loss(prediction, target).clamp(min=1e-10))}
+            error = torch.nn.functional.mse_loss(compared.prediction, compared.target)
+            metrics = {"psnr": psnr(error.clamp(min=1e-10))}
         if self.training:
-            rays = max(1, self.counts["rays"])
-            metrics["num_rays"] = torch.tensor(float(self.counts["rays"]))
-            metrics["samples_per_ray"] = torch.tensor(self.counts["kept"] / rays)
+            counts = self.step.counts
+            metrics["num_rays"] = torch.tensor(float(counts["rays"]))
+            metrics["samples_per_ray"] = torch.tensor(counts["kept"] / max(1, counts["rays"]))
         return metrics
 
-    def _against_background(self, outputs: dict[str, Tensor], batch: dict[str, Any]) -> tuple[Tensor, Tensor]:
-        """Prediction and target over one background: the same random one for both calls of a step."""
-        image, rgbs = batch["image"].to(self.device), outputs["rgb"]
-        if not self.training:
-            return rgbs, over_background(image, self.background(rgbs))
-        if "background" not in outputs:
-            kind = self.config.background_color
-            outputs["background"] = (
-                torch.rand_like(rgbs) if kind == "random" else constant(BACKGROUNDS[kind], rgbs).expand_as(rgbs)
-            )
-        background = outputs["background"]
-        target = over_background(image, background)
-        prediction = blend(rgbs, outputs["accumulation"][:, 0], background)
-        return leave_out(prediction, target, outputs.get("room")), target
+    def _compared(self, outputs: dict[str, Any], batch: dict[str, Any]) -> Compared:
+        """Rays and their pixels over one background: made once for the metrics and the loss of a step."""
+        if "compared" not in outputs:
+            image, rgbs = batch["image"].to(self.device), outputs["rgb"]
+            if "predicted" in outputs:
+                outputs["compared"] = self.step.compare(outputs["predicted"], image)
+            else:
+                outputs["compared"] = Compared(rgbs, over_background(image, self.background(rgbs)))
+        found: Compared = outputs["compared"]
+        return found
 
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
@@ -232,23 +240,14 @@ class InstantHashModel(Model):
         return {
             "encoding": [table if table is not None else self.device_indicator_param],
             "networks": [network.density_params, network.color_params],
+            **self.parts.groups(),
         }
 
     def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
-        """Around each step: the running average of the weights, and the occupancy grid."""
-        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before_step)
-        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._after_step)
+        """Around each step: see :class:`~..volume.step.Step`."""
+        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.step.before)
+        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.step.after)
         return [*self.viewer_comfort.callbacks(), before, after]
-
-    def _before_step(self, step: int) -> None:
-        interval = max(1, self.config.average_interval)
-        if step % interval == 0:
-            self.field.network.begin_average(self.config.average_decay**interval)
-
-    def _after_step(self, step: int) -> None:
-        self.field.network.finish_average()
-        if self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit):
-            self.tracer.grid_changed()
 
     def occupancy_at(self, positions: Tensor) -> Tensor:
         """World points [N, 3] -> whether their cell holds anything, [N] bool."""

@@ -9,6 +9,9 @@ from typing import Literal, Optional
 import tyro
 from nerfstudio.models.base_model import ModelConfig
 
+from ..kernels.scene import GRID_RESOLUTION
+from ..volume.occupancy import UPDATE_SHARE
+from ..volume.step import StepSettings
 from .flags import first
 
 
@@ -75,17 +78,17 @@ class InstantHashModelConfig(ModelConfig):
     """Finest step as a multiple of instant-ngp's; default: as fine as the training images resolve (at most 3 times)."""
     sample_budget: Optional[int] = None
     """Samples per training step that the number of rays is adapted to; default 2^18 on a GPU, 2^16 on a processor."""
-    max_rays: int = 1 << 18
+    max_rays: int = StepSettings.max_rays
     """Most rays of a training step."""
-    grid_resolution: int = 128
+    grid_resolution: int = GRID_RESOLUTION
     """Cells along an edge of each cascade of the occupancy grid."""
-    grid_update_share: float = 0.4
+    grid_update_share: float = UPDATE_SHARE
     """Cells of the occupancy grid evaluated per sample trained on: what keeps its updates cheap."""
     mark_unseen: bool = True
     """Keep cells empty that no training camera sees."""
-    average_decay: float = 0.95
+    average_decay: float = StepSettings.average_decay
     """Decay, per step, of the running average of the weights that is rendered; 0 renders the weights themselves."""
-    average_interval: int = 4
+    average_interval: int = StepSettings.average_interval
     """Steps between two updates of the average (with decay^interval): each is a pass over the whole table."""
     lpips_weights: Optional[Path] = None
     """AlexNet and LPIPS weights (.npz) for the LPIPS metric; default: $LPIPS_WEIGHTS or torch's cache, else left out."""

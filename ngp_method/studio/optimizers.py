@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from nerfstudio.engine.optimizers import OptimizerConfig
 
-from ..fields.adam import NgpAdam
+from ..fields.adam import LEARNING_RATE, NgpAdam
 
 __all__ = ["NgpAdam", "NgpAdamConfig"]
 
@@ -16,7 +16,7 @@ class NgpAdamConfig(OptimizerConfig):
     """Adam with instant-ngp's settings."""
 
     _target: type = field(default_factory=lambda: NgpAdam)
-    lr: float = 1e-2
+    lr: float = LEARNING_RATE
     """Learning rate at the start."""
     betas: tuple[float, float] = (0.9, 0.99)
     """Decay of the first and second moment."""

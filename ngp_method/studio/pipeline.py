@@ -10,7 +10,6 @@ from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
-from ..volume.ray_budget import RayBudget
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
 
@@ -35,15 +34,16 @@ class InstantHashPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        first_rays = getattr(self.config.datamanager, "train_num_rays_per_batch", None)
-        self._budget = RayBudget(self.model.sample_budget, self.model.config.max_rays, first_rays)
+        first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.step.budget
+        if first_rays is not None:
+            budget.begin(first_rays)
         if hasattr(self.datamanager, "train_batches"):
-            self.datamanager.set_num_rays(self._budget.rays)
+            self.datamanager.set_num_rays(budget.rays)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""
         found = super().get_train_loss_dict(step)
-        self.datamanager.set_num_rays(self._budget.adapt(**self.model.counts))
+        self.datamanager.set_num_rays(self.model.step.budget.rays)
         return found
 
     def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -19,6 +19,8 @@ from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from ..fields.adam import DECAY_EVERY, FIRST_DECAY, GAMMA, step_decay
+
 
 def allow_numpy_scalars() -> None:
     """Lets ``torch.load(weights_only=True)`` read float64 scalars, as nerfstudio's own schedulers save them.
@@ -92,11 +94,11 @@ class StepDecayConfig(SchedulerConfig):
 
     _target: type = field(default_factory=lambda: StepDecay)
     """target class to instantiate"""
-    gamma: float = 0.33
+    gamma: float = GAMMA
     """What the rate is multiplied by at each decay."""
-    start: float = 20_000
+    start: float = FIRST_DECAY
     """The first decay: a step, or with `unit run` a share of the run (0 to 1)."""
-    every: float = 10_000
+    every: float = DECAY_EVERY
     """From one decay to the next: steps, or with `unit run` a share of the run."""
     unit: Literal["steps", "run"] = "steps"
     """What start and every are counted in."""
@@ -112,11 +114,7 @@ class StepDecay(Scheduler):
     def factor(self, steps: int, progress: float) -> float:
         """Factor of the learning rate after ``steps`` steps, at ``progress`` of the run."""
         c = self.config
-        now = steps if c.unit == "steps" else progress
-        if now < c.start:
-            return 1.0
-        # A share such as 0.5 + 3 * 0.1 misses its own decay by a rounding error otherwise.
-        return c.gamma ** (1 + math.floor((now - c.start) / c.every + 1e-9))
+        return step_decay(steps if c.unit == "steps" else progress, c.gamma, c.start, c.every)
 
     def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> FactorLR:
         """A scheduler of ``optimizer``; ``lr_init`` is what its groups already hold."""

@@ -39,6 +39,9 @@ UNSEEN = -1.0
 FIRST_UPDATE = 8
 """Steps before the first update: the field has begun to tell empty from full."""
 
+UPDATE_SHARE = 0.4
+"""Cells evaluated per sample trained on, unless told otherwise: what keeps updates cheap on a processor."""
+
 CHUNK = {"cpu": 1 << 17, "other": 1 << 20}
 """Cells evaluated at a time, by device: bounds the memory of an update; on a processor it also stays in the caches."""
 
@@ -62,7 +65,7 @@ class OccupancyGrid(OccGridEstimator):
         geometry: SceneGeometry,
         kernels: Kernels,
         resolution: int = GRID_RESOLUTION,
-        update_share: float = 1.0,
+        update_share: float = UPDATE_SHARE,
         update_interval: int = 16,
     ) -> None:
         super().__init__(geometry.unit_aabb.flatten(), resolution=resolution, levels=geometry.cascades)

@@ -26,15 +26,18 @@ class RayBudget:
     Args:
         samples: that a step should be trained on.
         max_rays: most rays of a step.
-        first: rays of the first step, rounded down to a multiple of 32; default: enough for a full occupancy grid.
 
     Attributes:
         rays: of the next step.
     """
 
-    def __init__(self, samples: int, max_rays: int, first: int | None = None) -> None:
+    def __init__(self, samples: int, max_rays: int) -> None:
         self.samples, self.max_rays = samples, max_rays
-        self.rays = self._round(samples / FIRST_SAMPLES_PER_RAY if first is None else first)
+        self.rays = self._round(samples / FIRST_SAMPLES_PER_RAY)
+
+    def begin(self, rays: int) -> None:
+        """Rays of the first step, where a full occupancy grid is not what to expect; rounded down to a multiple of 32."""
+        self.rays = self._round(rays)
 
     def adapt(self, rays: int, marched: int, kept: int) -> int:
         """Rays of the next step, after one with so many rays, samples marched, and samples trained on."""

@@ -41,16 +41,23 @@ class Traced:
     """Rays of a training step, and what they cost.
 
     Attributes:
+        rays: the R rays.
+        samples: those trained on.
         found: colours, opacities and depths of the rays, with gradients.
         room: [R] bool, rays there was room for; None if there was for all. The others met nothing and must not count.
         marched: samples in occupied cells.
-        kept: those of them before the transmittance ran out, trained on.
     """
 
+    rays: Rays
+    samples: PackedSamples
     found: Composited
     room: Tensor | None
     marched: int
-    kept: int
+
+    @property
+    def kept(self) -> int:
+        """Samples before the transmittance ran out, trained on."""
+        return self.samples.n_samples
 
 
 class Tracer:
@@ -104,7 +111,7 @@ class Tracer:
         if n_rays:
             self._per_ray.append(marched / n_rays)
             self._exact_left = max(0, self._exact_left - 1)
-        return Traced(found, room, marched, kept)
+        return Traced(rays, kept, found, room, marched)
 
     def _take_note(self, numbers: Tensor) -> None:
         """Have numbers copied to the host, to be read once something queued later has been waited for."""
@@ -123,7 +130,7 @@ class Tracer:
         marched, rays = self._note.tolist()
         return int(marched), int(rays)
 
-    def _shade_and_composite(self, rays: Rays, samples: PackedSamples) -> tuple[Composited, int]:
+    def _shade_and_composite(self, rays: Rays, samples: PackedSamples) -> tuple[Composited, PackedSamples]:
         """Density of every sample without gradients, then everything of those in front of the opaque.
 
         Which samples are kept does not depend on the rays in a way that could be differentiated; where the kept ones lie does,
@@ -143,4 +150,4 @@ class Tracer:
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights)
         rgbs = network.color(raw, harmonics, weights)
-        return kernels.composite(sigmas / unit, rgbs, samples), samples.n_samples
+        return kernels.composite(sigmas / unit, rgbs, samples), samples

@@ -16,7 +16,8 @@ from nerfstudio.model_components import renderers
 from nerfstudio.scripts.train import _set_random_seed
 from torch import Tensor
 
-from ngp_method.kernels import load_kernels
+from ngp_method.kernels import Composited, load_kernels
+from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.method_configs import lite_config
 from ngp_method.studio import model as model_module
@@ -26,6 +27,8 @@ from ngp_method.studio.pipeline import InstantHashPipeline
 from ngp_method.studio.trainer import InstantHashTrainer
 from ngp_method.volume.occupancy import UNSEEN, OccupancyGrid
 from ngp_method.volume.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
+from ngp_method.volume.rays import Rays
+from ngp_method.volume.tracing import Traced
 from ngp_method.volume.visibility import MARGIN
 from support import scenes
 
@@ -52,6 +55,13 @@ def trainer_for(data: Path, out: Path, seed: int = 42, steps: int = 40, **model:
     trainer: InstantHashTrainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()
     return trainer
+
+
+def no_samples(n_rays: int) -> PackedSamples:
+    """Of so many rays."""
+    none = torch.empty(0)
+    info = packed_info_from_counts(torch.zeros(n_rays, dtype=torch.int32))
+    return PackedSamples(none, none, torch.empty(0, dtype=torch.int32), info)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +129,7 @@ def test_training_on_rays_that_meet_nothing(model: InstantHashModel) -> None:
         batch = {"image": torch.rand(32, 4)}
         loss = model.get_loss_dict(found, batch)["rgb_loss"]
         assert torch.isfinite(loss)
-        assert model.counts == {"rays": 32, "marched": 0, "kept": 0}
+        assert model.step.counts == {"rays": 32, "marched": 0, "kept": 0}
         metrics = model.get_metrics_dict(found, batch)
         assert all(torch.isfinite(value) for value in metrics.values())
         if loss.requires_grad:
@@ -211,17 +221,23 @@ def test_rgba_takes_the_background_out_again(model: InstantHashModel) -> None:
 
 @pytest.mark.parametrize("kind", ["random", "white", "black"])
 def test_background_of_training(kind: str, model: InstantHashModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model.config, "background_color", kind)
+    monkeypatch.setattr(model.plain_background, "trained", kind)
     model.train()
     try:
-        color, alpha = torch.rand(64, 3), torch.rand(64, 1)
-        exact = {"rgb": color * alpha, "accumulation": alpha}
+        color, alpha, (o, d) = torch.rand(64, 3), torch.rand(64, 1), rays(64)
         batch = {"image": torch.cat([color, alpha], -1)}
+        traced = Rays(o, d, torch.zeros(64), torch.ones(64))
+
+        def loss(rgbs: Tensor, opacities: Tensor) -> Tensor:
+            found = Composited(rgbs, opacities[:, 0], torch.zeros(64), torch.empty(0))
+            monkeypatch.setattr(model.step, "tracer", lambda rays: Traced(rays, no_samples(64), found, None, 0))
+            outputs = model._train_outputs(traced)
+            return model.get_loss_dict(outputs, batch)["rgb_loss"]
+
         # right colour and right alpha: no loss, whatever the background
-        assert model.get_loss_dict(dict(exact), batch)["rgb_loss"] < 1e-10
+        assert loss(color * alpha, alpha) < 1e-10
         # the same picture over grey, as haze would make it: alpha counts, but for a background of the same colour
-        haze = {"rgb": color * alpha + (1 - alpha) * 0.5, "accumulation": torch.ones(64, 1)}
-        assert model.get_loss_dict(haze, batch)["rgb_loss"] > 1e-2
+        assert loss(color * alpha + (1 - alpha) * 0.5, torch.ones(64, 1)) > 1e-2
     finally:
         model.eval()
 
@@ -232,23 +248,25 @@ def test_background_of_training(kind: str, model: InstantHashModel, monkeypatch:
 def test_ray_count_follows_the_budget_and_is_capped(trained: InstantHashPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     monkeypatch.setattr(trained.datamanager, "set_num_rays", counts.append)
-    monkeypatch.setattr(trained, "_budget", RayBudget(trained.model.sample_budget, max_rays=960))
-    trained._budget.rays = 64
+    samples = trained.model.step.settings.sample_budget
+    budget = RayBudget(samples, max_rays=960)
+    budget.begin(64)
+    monkeypatch.setattr(trained.model.step, "budget", budget)
     parent: Any = InstantHashPipeline.__mro__[1]
-    monkeypatch.setattr(parent, "get_train_loss_dict", lambda self, step: (None, {}, {}))
-    trained.model.counts = {"rays": 64, "marched": 0, "kept": 0}  # batch after batch that meets nothing
+    monkeypatch.setattr(parent, "get_train_loss_dict", lambda self, step: (budget.adapt(*found), {}, {}))
+    found = (64, 0, 0)  # batch after batch that meets nothing
     for step in range(12):
         trained.get_train_loss_dict(step)
     assert counts[0] == 64 * MAX_GROWTH
     assert counts[-1] == max(counts) == 960
     assert all(count % RAY_MULTIPLE == 0 for count in counts)
-    trained.model.counts = {"rays": 900, "marched": 900 * 1024, "kept": 900 * 1024}  # and one that is all fog
+    found = (900, 900 * 1024, 900 * 1024)  # and one that is all fog
     trained.get_train_loss_dict(12)
-    assert RAY_MULTIPLE <= counts[-1] <= max(RAY_MULTIPLE, trained.model.sample_budget // 1024)
-    trained.model.counts = {"rays": 100, "marched": 3000, "kept": 2000}
+    assert RAY_MULTIPLE <= counts[-1] <= max(RAY_MULTIPLE, samples // 1024)
+    found = (100, 3000, 2000)
     for step in range(12):
         trained.get_train_loss_dict(step)
-    assert counts[-1] == trained.model.sample_budget / 20 // RAY_MULTIPLE * RAY_MULTIPLE
+    assert counts[-1] == samples / 20 // RAY_MULTIPLE * RAY_MULTIPLE
 
 
 # -- the occupancy grid
@@ -368,7 +386,7 @@ def test_the_average_is_debiased_and_follows_each_step(model: InstantHashModel, 
         param.grad = torch.ones_like(param)
         optimizer.step()
         if by_the_optimiser:
-            assert param.average_due is None
+            assert param.due is None
         network.finish_average()
         values.append(param.detach().clone())
         weights = torch.tensor([decay**age for age in reversed(range(len(values)))])

@@ -142,8 +142,10 @@ def test_the_help_begins_with_what_one_sets_and_explains_it() -> None:
 def test_the_first_step_has_the_rays_that_were_asked_for() -> None:
     from ngp_method.volume.ray_budget import RayBudget
 
-    assert RayBudget(1 << 16, 1 << 18).rays == 256
-    assert RayBudget(1 << 16, 1 << 18, 4_100).rays == 4_096
+    budget = RayBudget(1 << 16, 1 << 18)
+    assert budget.rays == 256
+    budget.begin(4_100)
+    assert budget.rays == 4_096
     with pytest.raises(ValueError, match="at least one ray"):
         type(presets()["instant-hash"].pipeline.datamanager)(train_num_rays_per_batch=0)
 

@@ -1,0 +1,127 @@
+"""One training step of a radiance field, all of it but the batch and the optimisers.
+
+nerfstudio's trainer and the benchmark of GPUs both go through this: ``before``, rays and pixels in, losses out, their backward
+pass and the optimisers, ``after``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..fields.shading import Shading
+from .losses import LOSSES, blend, leave_out, over_background
+from .occupancy import OccupancyGrid
+from .parts.part import Parts
+from .ray_budget import RayBudget, most_marched
+from .rays import Rays
+from .tracing import Traced, Tracer
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What a step is trained with; instant-ngp's where that says anything.
+
+    Attributes:
+        loss: one of :data:`~.losses.LOSSES`.
+        sample_budget: samples of a step, to which the number of rays is adapted (instant-ngp's target batch size, 2^18).
+        max_rays: most rays of a step.
+        average_decay: decay, per step, of the running average of the weights that is rendered; 0: of the weights themselves.
+        average_interval: steps between two updates of it, with decay^interval: each is a pass over the whole table.
+    """
+
+    loss: str = "huber"
+    sample_budget: int = 1 << 18
+    max_rays: int = 1 << 18
+    average_decay: float = 0.95
+    average_interval: int = 4
+
+
+@dataclass
+class Predicted:
+    """What a step makes of its rays.
+
+    Attributes:
+        traced: what they have gathered, and where.
+        rgbs: [R, 3] premultiplied colours, as the parts leave them.
+        background: [R, 3] what lies behind.
+    """
+
+    traced: Traced
+    rgbs: Tensor
+    background: Tensor
+
+
+@dataclass
+class Compared:
+    """Colours of rays over their background, [R, 3] both; where a ray was left out they are equal."""
+
+    prediction: Tensor
+    target: Tensor
+
+
+class Step:
+    """See the module's first lines.
+
+    Args:
+        field: network and scene.
+        grid: occupied cells.
+        parts: optional ideas, and the background.
+        settings: see :class:`StepSettings`.
+
+    Attributes:
+        budget: how many rays the next batch is to have.
+        counts: of the last batch: ``rays``, samples ``marched``, and samples ``kept`` before the transmittance ran out.
+    """
+
+    def __init__(self, field: Shading, grid: OccupancyGrid, parts: Parts, settings: StepSettings) -> None:
+        self.field, self.grid, self.parts, self.settings = field, grid, parts, settings
+        self.tracer = Tracer(field.network, grid, most_slots=most_marched(settings.sample_budget))
+        self.budget = RayBudget(settings.sample_budget, settings.max_rays)
+        self.counts = {"rays": 0, "marched": 0, "kept": 0}
+
+    def before(self, step: int) -> None:
+        """Before training step ``step``, counted from 0: whether the optimisers' steps are to bring the average up to date."""
+        interval = max(1, self.settings.average_interval)
+        if step % interval == 0:
+            self.field.network.begin_average(self.settings.average_decay**interval)
+        self.parts.before(step)
+
+    def __call__(self, rays: Rays, pixels: Tensor) -> dict[str, Tensor]:
+        """Losses of a batch, by name: their sum is to be differentiated.
+
+        Args:
+            rays: R rays, cut to the scene box.
+            pixels: [R, 3] or, with straight alpha, [R, 4] in [0, 1].
+        """
+        predicted = self.predict(rays)
+        return self.losses(predicted, self.compare(predicted, pixels))
+
+    def predict(self, rays: Rays) -> Predicted:
+        """Colours of rays and what is behind them; the next batch gets as many rays as fill the budget."""
+        rays = self.parts.rays(rays)
+        traced = self.tracer(rays)
+        self.counts = {"rays": rays.n_rays, "marched": traced.marched, "kept": traced.kept}
+        self.budget.adapt(**self.counts)
+        return Predicted(traced, self.parts.colors(traced.found.rgbs, rays), self.parts.background(rays))
+
+    def compare(self, predicted: Predicted, pixels: Tensor) -> Compared:
+        """Rays and their pixels over one background."""
+        target = over_background(pixels, predicted.background)
+        colours = blend(predicted.rgbs, predicted.traced.found.opacities, predicted.background)
+        return Compared(leave_out(colours, target, predicted.traced.room), target)
+
+    def losses(self, predicted: Predicted, compared: Compared) -> dict[str, Tensor]:
+        """The loss on colours, ``rgb_loss``, and those of the parts."""
+        own = LOSSES[self.settings.loss](compared.prediction, compared.target)
+        return {"rgb_loss": own, **self.parts.losses(predicted.traced)}
+
+    @torch.no_grad()
+    def after(self, step: int) -> None:
+        """After the optimisers' steps: the average, and the occupancy grid when its time has come."""
+        self.field.network.finish_average()
+        if self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit):
+            self.tracer.grid_changed()
+        self.parts.after(step)
