@@ -113,7 +113,8 @@ class Clock:
         if not self.steps:
             self.first_step_s = time.monotonic() - self.start
         self.steps += 1
-        counts = getattr(self.trainer.pipeline.model, "counts", None)
+        ours = getattr(self.trainer.pipeline.model, "step", None)
+        counts = ours.counts if ours else None
         self.rays += counts["rays"] if counts else self.trainer.config.pipeline.datamanager.train_num_rays_per_batch
         if counts:
             self.kept += counts["kept"]
