@@ -113,7 +113,7 @@ class Clock:
         if not self.steps:
             self.first_step_s = time.monotonic() - self.start
         self.steps += 1
-        ours = getattr(self.trainer.pipeline.model, "step", None)
+        ours = getattr(self.trainer.pipeline.model, "training_step", None)
         counts = ours.counts if ours else None
         self.rays += counts["rays"] if counts else self.trainer.config.pipeline.datamanager.train_num_rays_per_batch
         if counts:

@@ -61,7 +61,7 @@ class InstantHashModel(Model):
         field: the radiance field.
         grid: the occupancy grid.
         parts: optional ideas, and the background.
-        step: one training step, and what the last one did.
+        training_step: one training step, and what the last one did (nerfstudio's models keep a number under the name ``step``).
     """
 
     config: InstantHashModelConfig
@@ -101,7 +101,7 @@ class InstantHashModel(Model):
         self.plain_background = PlainBackground(config.background_color, config.eval_background_color, device)
         self.parts = Parts([self.plain_background])
         budget = config.sample_budget or (1 << 16 if device.type == "cpu" else StepSettings.sample_budget)
-        self.step = Step(
+        self.training_step = Step(
             self.field, self.grid, self.parts,
             StepSettings(config.loss, budget, config.max_rays, config.average_decay, config.average_interval),
         )  # fmt: skip
@@ -127,7 +127,7 @@ class InstantHashModel(Model):
         }
 
     def _train_outputs(self, rays: Rays) -> dict[str, Any]:
-        predicted = self.step.predict(rays)
+        predicted = self.training_step.predict(rays)
         found = predicted.traced.found
         return {
             "rgb": predicted.rgbs,
@@ -185,7 +185,7 @@ class InstantHashModel(Model):
         compared = self._compared(outputs, batch)
         if "predicted" not in outputs:
             return {"rgb_loss": LOSSES[self.config.loss](compared.prediction, compared.target)}
-        return self.step.losses(outputs["predicted"], compared)
+        return self.training_step.losses(outputs["predicted"], compared)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of a batch, and the sizes of the training step."""
@@ -194,7 +194,7 @@ class InstantHashModel(Model):
             error = torch.nn.functional.mse_loss(compared.prediction, compared.target)
             metrics = {"psnr": psnr(error.clamp(min=1e-10))}
         if self.training:
-            counts = self.step.counts
+            counts = self.training_step.counts
             metrics["num_rays"] = torch.tensor(float(counts["rays"]))
             metrics["samples_per_ray"] = torch.tensor(counts["kept"] / max(1, counts["rays"]))
         return metrics
@@ -204,7 +204,7 @@ class InstantHashModel(Model):
         if "compared" not in outputs:
             image, rgbs = batch["image"].to(self.device), outputs["rgb"]
             if "predicted" in outputs:
-                outputs["compared"] = self.step.compare(outputs["predicted"], image)
+                outputs["compared"] = self.training_step.compare(outputs["predicted"], image)
             else:
                 outputs["compared"] = Compared(rgbs, over_background(image, self.background(rgbs)))
         found: Compared = outputs["compared"]
@@ -245,8 +245,8 @@ class InstantHashModel(Model):
 
     def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         """Around each step: see :class:`~..volume.step.Step`."""
-        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.step.before)
-        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.step.after)
+        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.training_step.before)
+        after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.training_step.after)
         return [*self.viewer_comfort.callbacks(), before, after]
 
     def occupancy_at(self, positions: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ class InstantHashPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.step.budget
+        first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.training_step.budget
         if first_rays is not None:
             budget.begin(first_rays)
         if hasattr(self.datamanager, "train_batches"):
@@ -43,7 +43,7 @@ class InstantHashPipeline(VanillaPipeline):
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""
         found = super().get_train_loss_dict(step)
-        self.datamanager.set_num_rays(self.model.step.budget.rays)
+        self.datamanager.set_num_rays(self.model.training_step.budget.rays)
         return found
 
     def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def test_training_on_rays_that_meet_nothing(model: InstantHashModel) -> None:
         batch = {"image": torch.rand(32, 4)}
         loss = model.get_loss_dict(found, batch)["rgb_loss"]
         assert torch.isfinite(loss)
-        assert model.step.counts == {"rays": 32, "marched": 0, "kept": 0}
+        assert model.training_step.counts == {"rays": 32, "marched": 0, "kept": 0}
         metrics = model.get_metrics_dict(found, batch)
         assert all(torch.isfinite(value) for value in metrics.values())
         if loss.requires_grad:
@@ -230,7 +230,7 @@ def test_background_of_training(kind: str, model: InstantHashModel, monkeypatch:
 
         def loss(rgbs: Tensor, opacities: Tensor) -> Tensor:
             found = Composited(rgbs, opacities[:, 0], torch.zeros(64), torch.empty(0))
-            monkeypatch.setattr(model.step, "tracer", lambda rays: Traced(rays, no_samples(64), found, None, 0))
+            monkeypatch.setattr(model.training_step, "tracer", lambda rays: Traced(rays, no_samples(64), found, None, 0))
             outputs = model._train_outputs(traced)
             return model.get_loss_dict(outputs, batch)["rgb_loss"]
 
@@ -248,10 +248,10 @@ def test_background_of_training(kind: str, model: InstantHashModel, monkeypatch:
 def test_ray_count_follows_the_budget_and_is_capped(trained: InstantHashPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     counts: list[int] = []
     monkeypatch.setattr(trained.datamanager, "set_num_rays", counts.append)
-    samples = trained.model.step.settings.sample_budget
+    samples = trained.model.training_step.settings.sample_budget
     budget = RayBudget(samples, max_rays=960)
     budget.begin(64)
-    monkeypatch.setattr(trained.model.step, "budget", budget)
+    monkeypatch.setattr(trained.model.training_step, "budget", budget)
     parent: Any = InstantHashPipeline.__mro__[1]
     monkeypatch.setattr(parent, "get_train_loss_dict", lambda self, step: (budget.adapt(*found), {}, {}))
     found = (64, 0, 0)  # batch after batch that meets nothing

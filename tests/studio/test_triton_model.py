@@ -36,7 +36,7 @@ def saved(request: pytest.FixtureRequest, scene: Path, tmp_path_factory: pytest.
     for param, old in zip(trainer.pipeline.model.field.parameters(), before):
         assert torch.isfinite(param).all()
         assert not torch.equal(param.detach(), old), "it was trained"
-    assert trainer.pipeline.model.step.counts["kept"] > 0
+    assert trainer.pipeline.model.training_step.counts["kept"] > 0
     (path,) = sorted(trainer.checkpoint_dir.glob("*.ckpt"))[-1:]
     return path, rendered(trainer)
 
