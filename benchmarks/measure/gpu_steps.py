@@ -21,12 +21,15 @@ from ngp_method.kernels.samples import PackedSamples
 from ngp_method.volume.rays import Rays
 from ngp_method.volume.tracing import Tracer
 
-from . import gpu_training
+from . import gpu_counts, gpu_training
 from .gpu_training import Training
 
 BATCHES, ROUNDS, RUNS, WARM_UP = 4, 5, 30, 3
 ROOM = 1.06
 """Slots for a sample: no ray of the batches is left out, or forms would not do the same."""
+
+LONG = 1 << 30
+"""Steps between two updates of the grid: none."""
 
 Batch = tuple[Rays, Tensor]
 """Rays, and their pixels."""
@@ -136,4 +139,16 @@ def measure(training: Training, quick: bool) -> dict[str, Any]:
             times[name].append(1e3 * (time.perf_counter() - began) / runs)
     found = {name: round(statistics.median(values), 4) for name, values in times.items()}
     print("  a step: " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in found.items()), flush=True)
-    return {**sizes, "ms": found}
+    return {**sizes, "ms": found, **count(training)}
+
+
+def count(training: Training) -> dict[str, Any]:
+    """Launches and waits of a whole step as it is trained, its batch included; not one that updates the occupancy grid."""
+    training.step.grid.update_interval = LONG
+    training.train_step()  # the step after a change of the grid waits once more
+    with gpu_counts.counting() as counts:
+        training.train_step()
+    synchronised = gpu_counts.synchronisations(training.train_step)
+    said = "" if synchronised is None else f"; CUDA says {synchronised}"
+    print(f"  a step launches {counts.launches} kernels and waits {counts.waits.total()} times{said}", flush=True)
+    return {"counts": counts.record(), "synchronisations": synchronised}

@@ -17,7 +17,7 @@ from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
-from ngp_method.volume.losses import blend, over_background, psnr
+from ngp_method.kernels.losses import blend, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.parts.background import PlainBackground
 from ngp_method.volume.parts.part import Parts
@@ -79,8 +79,7 @@ class Training:
 
     def cut(self, o: Tensor, d: Tensor) -> Rays:
         """Rays that may be sampled in the scene box."""
-        near = torch.zeros_like(o[:, 0])
-        return Rays(o, d, *intersect_box(o, d, self.geometry.aabb_like(o), near, torch.full_like(near, torch.inf)))
+        return Rays(o, d, *intersect_box(o, d, self.geometry.aabb_like(o), 0.0))
 
     def batch(self) -> tuple[Rays, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""

@@ -141,9 +141,9 @@ class Clock:
 @torch.no_grad()
 def evaluate(pipeline: Any) -> dict[str, float]:
     """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
+    from ngp_method.kernels.losses import over_background
     from ngp_method.studio.metrics import psnr, ssim
     from ngp_method.studio.model import without_normals
-    from ngp_method.volume.losses import over_background
 
     model = pipeline.model
     model.eval()

@@ -32,8 +32,8 @@ class CachedRayGenerator:
     """Camera, row and column -> ray; equal to ``cameras.generate_rays`` for rotations that are rotations.
 
     Three ways, chosen once: pinholes without distortion are computed outright (nothing to cache, any number of
-    intrinsics); other lenses are looked up; what does not fit in ``cache_bytes``, is a lens of another kind or carries
-    times goes to nerfstudio.
+    intrinsics), but on a GPU looked up, as a table takes a third of the launches; other lenses are looked up; what does not
+    fit in ``cache_bytes``, is a lens of another kind or carries times goes to nerfstudio.
 
     Args:
         cameras: [N].
@@ -41,6 +41,7 @@ class CachedRayGenerator:
         cache_bytes: see :data:`CACHE_BYTES`.
         tables: tables made before, by intrinsics, to share (training and held-out views often have the same camera);
             those made here are added.
+        pinhole_table: whether pinholes are looked up too; default: on a GPU.
 
     Attributes:
         way: ``pinhole``, ``table`` or ``nerfstudio``.
@@ -53,23 +54,24 @@ class CachedRayGenerator:
         device: torch.device | str = "cpu",
         cache_bytes: int = CACHE_BYTES,
         tables: dict[tuple[float, ...], Tensor] | None = None,
+        pinhole_table: bool | None = None,
     ) -> None:
         self.cameras = cameras.to(device)
         self.device = torch.device(device)
         distorted = cameras.distortion_params is not None and bool((cameras.distortion_params != 0).any())
         types = cameras.camera_type.reshape(-1)
         self.table: Tensor | None = None
+        looked_up = self.device.type != "cpu" if pinhole_table is None else pinhole_table
+        pinholes = not distorted and bool((types == PERSPECTIVE).all())
         if cameras.times is not None or not all(int(t) in TABLED for t in types.unique()):
             self.way = "nerfstudio"
-        elif not distorted and bool((types == PERSPECTIVE).all()):
+        elif pinholes and not looked_up:
             self.way = "pinhole"
-            c = self.cameras
-            self._inverse = torch.cat([c.cx, c.cy, 1.0 / c.fx, 1.0 / c.fy], dim=-1).float().contiguous()
         else:
             rows, distinct, first = _distinct_intrinsics(cameras)
             sizes = (cameras.width * cameras.height).reshape(-1)[first]
             if int(sizes.sum()) * ROW_FLOATS * 4 > cache_bytes:
-                self.way = "nerfstudio"
+                self.way = "pinhole" if pinholes else "nerfstudio"
             else:
                 self.way = "table"
                 tables = {} if tables is None else tables
@@ -81,6 +83,9 @@ class CachedRayGenerator:
                 starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)[:-1].cpu()])
                 self._start = starts[distinct].to(self.device)
                 self._width = self.cameras.width.reshape(-1).long()
+        if self.way == "pinhole":
+            c = self.cameras
+            self._inverse = torch.cat([c.cx, c.cy, 1.0 / c.fx, 1.0 / c.fy], dim=-1).float().contiguous()
         poses = self.cameras.camera_to_worlds.float()
         self._rotation = poses[:, :, :3].contiguous()
         self._origin = poses[:, :, 3].contiguous()

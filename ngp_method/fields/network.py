@@ -6,7 +6,6 @@ Source: instant-ngp ``configs/nerf/base.json`` and ``nerf_network.h``; paper sec
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,33 +19,6 @@ from .trained import DueAverage, TrainedVector
 
 GEOMETRY_DIM = 16
 """Outputs of the density MLP; the first is the logarithm of the density, all of them go on to the colour MLP."""
-
-CLAMP = 15.0
-"""The density's gradient uses exp(clamp(raw, -CLAMP, CLAMP)) (instant-ngp nerf_device.cuh, network_to_density_derivative)."""
-
-
-class _DensityHead(torch.autograd.Function):
-    """raw [N, 16] -> (exp(raw[:, 0]), raw): one node, so that both gradients meet in one buffer."""
-
-    @staticmethod
-    def forward(ctx: Any, raw: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(raw)
-        ctx.set_materialize_grads(False)
-        return torch.exp(raw[:, 0]), raw.view_as(raw)
-
-    @staticmethod
-    def backward(ctx: Any, *grad_outputs: Tensor | None) -> Tensor | None:
-        (raw,) = ctx.saved_tensors
-        d_sigma, d_raw = grad_outputs
-        if d_sigma is None:
-            return d_raw
-        slope = d_sigma * torch.exp(raw[:, 0].clamp(-CLAMP, CLAMP))
-        if d_raw is None or torch.is_grad_enabled() or 0 in d_raw.stride():
-            first = torch.nn.functional.pad(slope[:, None], (0, raw.shape[1] - 1))
-            return first if d_raw is None else d_raw + first
-        # In training: what the colour network has just written for this node alone. Saves a pass over it.
-        d_raw[:, 0].add_(slope)
-        return d_raw
 
 
 @dataclass
@@ -133,15 +105,17 @@ class RadianceNetwork(nn.Module):
         """Positions [N, 3] in [0, 1] -> features."""
         return self.encoding.encode(self.kernels, positions, weights.table, features)
 
-    def density(self, features: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-        """Features -> densities [N] per edge of the unit cube, and the density MLP's outputs [N, 16]."""
-        raw = self.kernels.mlp([features], weights.density, self.density_layout)
-        sigmas, raw = _DensityHead.apply(raw)
-        return sigmas, raw
+    def density(self, features: Tensor, weights: Weights, unit: float) -> tuple[Tensor, Tensor]:
+        """Features -> densities [N] per world unit, and the density MLP's outputs [N, 16].
 
-    def density_only(self, features: Tensor, weights: Weights) -> Tensor:
-        """Features -> densities [N] per edge of the unit cube; nothing for the colour MLP is computed."""
-        return torch.exp(self.kernels.mlp([features], weights.density, self.density_layout, rows=1)[:, 0])
+        Args:
+            unit: world units of an edge of the unit cube (:attr:`~..kernels.scene.SceneGeometry.unit_size`).
+        """
+        return self.kernels.density_head(self.kernels.mlp([features], weights.density, self.density_layout), unit)
+
+    def density_only(self, features: Tensor, weights: Weights, unit: float) -> Tensor:
+        """The densities alone; nothing for the colour MLP is computed."""
+        return self.kernels.density_head(self.kernels.mlp([features], weights.density, self.density_layout, rows=1), unit)[0]
 
     def raw_at(self, positions: Tensor, weights: Weights, rows: int = GEOMETRY_DIM) -> Tensor:
         """Positions [N, 3] in [0, 1] -> the density MLP's first outputs [N, rows], without gradients."""

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from . import cells as grid_cells
-from . import gathering
+from . import gathering, losses
+from .density_head import DensityHead
 from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
 from .samples import PackedSamples, first_rays
@@ -43,6 +44,23 @@ class Defaults:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """See the interface: composited, then added."""
         return gathering.accumulate(self, gathered, rays, sigmas, rgbs, samples, resume, t, t_max, least, median)
+
+    def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        sigmas, same = DensityHead.apply(raw, unit)
+        return sigmas, same
+
+    def color_loss(
+        self, rgbs: Tensor, opacities: Tensor, pixels: Tensor, background: Tensor, room: Tensor | None, loss: str
+    ) -> losses.ColorLoss:
+        """See the interface."""
+        return losses.color_loss(rgbs, opacities, pixels, background, room, loss)
+
+    def room(self, samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        counts = samples.packed_info[:, 1]
+        room = (counts > 0) | (resume >= t_max)
+        return room, torch.stack([counts.sum(), room.sum()]).to(torch.int32)
 
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""

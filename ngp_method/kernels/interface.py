@@ -20,6 +20,7 @@ from torch import Tensor
 
 from .adam import AdamSettings, AdamState
 from .layout import HashGridLayout, MLPLayout
+from .losses import ColorLoss
 from .samples import PackedSamples
 from .scene import SceneGeometry
 
@@ -240,6 +241,44 @@ class Kernels(Protocol):
             median: opacity at which the median depth lies.
         Returns:
             [N] weights as shares of the whole ray's light, and [A] bool: which rays go on.
+        """
+        ...
+
+    def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+        """What the density MLP's outputs say of the density.
+
+        Args:
+            raw: [N, C] outputs, the first the logarithm of the density per edge of the unit cube; gradient supported. Its
+                gradient uses exp(clamp(raw, -15, 15)) (instant-ngp nerf_device.cuh, network_to_density_derivative).
+            unit: world units of that edge.
+        Returns:
+            Densities [N] per world unit, and ``raw`` itself: both ways to it meet in one gradient.
+        """
+        ...
+
+    def color_loss(
+        self, rgbs: Tensor, opacities: Tensor, pixels: Tensor, background: Tensor, room: Tensor | None, loss: str
+    ) -> ColorLoss:
+        """Loss of rays against their pixels, both over one background.
+
+        Args:
+            rgbs: [R, 3] premultiplied colours; gradient supported.
+            opacities: [R]; gradient supported.
+            pixels: [R, 3], or [R, 4] with straight alpha, in [0, 1].
+            background: [R, 3] or [3]; gradient supported.
+            room: [R] bool, rays that count; None: all. The others have no error, and are counted in the mean.
+            loss: one of :data:`~.losses.LOSSES`.
+        """
+        ...
+
+    def room(self, samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
+        """Which rays a ``march`` of a given capacity had room for, without waiting for the device.
+
+        Args:
+            samples, resume: what ``march`` returned.
+            t_max: [R] as it was given.
+        Returns:
+            [R] bool, the rays before the first that found no room; [2] int32, the number of samples and of such rays.
         """
         ...
 

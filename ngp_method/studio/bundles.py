@@ -20,9 +20,9 @@ def rays_of(bundle: RayBundle, geometry: SceneGeometry, near_plane: float | None
     o = bundle.origins.reshape(-1, 3).float().contiguous()
     d = torch.nn.functional.normalize(bundle.directions.reshape(-1, 3).float(), dim=-1).contiguous()
     default = near_plane if near_plane is not None else geometry.near
-    near = torch.full_like(o[:, 0], default) if bundle.nears is None else bundle.nears.reshape(-1).float()
-    far = torch.full_like(o[:, 0], torch.inf) if bundle.fars is None else bundle.fars.reshape(-1).float()
-    t_min, t_max = intersect_box(o, d, geometry.aabb_like(o), near.clamp(min=0.0), far)
+    near = float(max(default, 0.0)) if bundle.nears is None else bundle.nears.reshape(-1).float().clamp(min=0.0)
+    far = math.inf if bundle.fars is None else bundle.fars.reshape(-1).float()
+    t_min, t_max = intersect_box(o, d, geometry.aabb_like(o), near, far)
     camera = None if bundle.camera_indices is None else bundle.camera_indices.reshape(-1).long()
     radius = None if bundle.pixel_area is None else (bundle.pixel_area.reshape(-1).float() / math.pi).sqrt()
     return Rays(o, d, t_min, t_max, camera, radius)

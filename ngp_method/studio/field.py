@@ -46,8 +46,8 @@ class InstantHashField(Field, Shading):
         shape = positions.shape[:-1]
         unit = self.geometry.normalize(positions.reshape(-1, 3)).clamp(0.0, 1.0)
         weights = self.network.weights()
-        sigmas, raw = self.network.density(self.network.encode(unit, weights), weights)
-        return (sigmas / self.geometry.unit_size).view(*shape, 1), raw.reshape(*shape, -1)
+        sigmas, raw = self.network.density(self.network.encode(unit, weights), weights, self.geometry.unit_size)
+        return sigmas.view(*shape, 1), raw.reshape(*shape, -1)
 
     def get_outputs(self, ray_samples: RaySamples, density_embedding: Tensor | None = None) -> dict[FieldHeadNames, Tensor]:
         """nerfstudio's interface: colours [..., 3]."""

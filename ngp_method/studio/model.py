@@ -22,14 +22,14 @@ from ..errors import fail
 from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
+from ..kernels.losses import ColorLoss, blend, color_loss, over_background, psnr
 from ..kernels.scene import SceneGeometry
-from ..volume.losses import LOSSES, blend, over_background, psnr
 from ..volume.occupancy import OccupancyGrid
 from ..volume.parts.background import PlainBackground
 from ..volume.parts.part import Parts
 from ..volume.rays import Rays
 from ..volume.rendering import RAYS_AT_A_TIME, render_rays
-from ..volume.step import Compared, Step, StepSettings
+from ..volume.step import Step, StepSettings
 from ..volume.visibility import seen_cells, step_scale_for
 from .bundles import rays_of
 from .field import InstantHashField
@@ -184,30 +184,30 @@ class InstantHashModel(Model):
         """The losses of a batch of rays; for rays that were rendered rather than trained on, that on colours."""
         compared = self._compared(outputs, batch)
         if "predicted" not in outputs:
-            return {"rgb_loss": LOSSES[self.config.loss](compared.prediction, compared.target)}
+            return {"rgb_loss": compared.loss}
         return self.training_step.losses(outputs["predicted"], compared)
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of a batch, and the sizes of the training step."""
         compared = self._compared(outputs, batch)
-        with torch.no_grad():
-            error = torch.nn.functional.mse_loss(compared.prediction, compared.target)
-            metrics = {"psnr": psnr(error.clamp(min=1e-10))}
+        metrics = {"psnr": psnr(compared.mse.clamp(min=1e-10))}
         if self.training:
             counts = self.training_step.counts
             metrics["num_rays"] = torch.tensor(float(counts["rays"]))
             metrics["samples_per_ray"] = torch.tensor(counts["kept"] / max(1, counts["rays"]))
         return metrics
 
-    def _compared(self, outputs: dict[str, Any], batch: dict[str, Any]) -> Compared:
+    def _compared(self, outputs: dict[str, Any], batch: dict[str, Any]) -> ColorLoss:
         """Rays and their pixels over one background: made once for the metrics and the loss of a step."""
         if "compared" not in outputs:
             image, rgbs = batch["image"].to(self.device), outputs["rgb"]
             if "predicted" in outputs:
                 outputs["compared"] = self.training_step.compare(outputs["predicted"], image)
             else:
-                outputs["compared"] = Compared(rgbs, over_background(image, self.background(rgbs)))
-        found: Compared = outputs["compared"]
+                # A rendered colour has its background already: nothing of it shows through.
+                full = torch.ones_like(rgbs[..., 0])
+                outputs["compared"] = color_loss(rgbs, full, image, self.background(rgbs), None, self.config.loss)
+        found: ColorLoss = outputs["compared"]
         return found
 
     def get_image_metrics_and_images(

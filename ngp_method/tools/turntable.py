@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ngp_method.data.poses import nearest_to_axes, up_of
 from ngp_method.errors import fail
-from ngp_method.volume.losses import over_background
+from ngp_method.kernels.losses import over_background
 
 
 def orbit(camera_to_worlds: Tensor, frames: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -55,17 +56,21 @@ class Rays:
         return Rays(self.o.detach(), self.d.detach(), self.t_min.detach(), self.t_max.detach(), self.camera, self.radius)
 
 
-def intersect_box(rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
+def intersect_box(
+    rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near: Tensor | float, far: Tensor | float = math.inf
+) -> tuple[Tensor, Tensor]:
     """Interval [near, far] of each ray cut to a box: [R], [R]; empty (t_min >= t_max) where the box is missed.
 
     Args:
         rays_o, rays_d: [R, 3].
         aabb: [2, 3] world units.
-        near, far: [R] or scalars.
+        near, far: [R], or numbers.
     """
     # A zero component: the slab is either everything or nothing; a tiny one gives the same answer without 0 / 0.
-    safe = torch.where(rays_d.abs() < 1e-12, torch.full_like(rays_d, 1e-12), rays_d)
+    safe = torch.where(rays_d.abs() < 1e-12, 1e-12, rays_d)
     low, high = (aabb[0] - rays_o) / safe, (aabb[1] - rays_o) / safe
-    t_min = torch.maximum(torch.minimum(low, high).amax(-1), near)
-    t_max = torch.minimum(torch.maximum(low, high).amin(-1), far)
-    return t_min, t_max
+    t_min, t_max = torch.minimum(low, high).amax(-1), torch.maximum(low, high).amin(-1)
+    t_min = t_min.clamp(min=near) if isinstance(near, float) else torch.maximum(t_min, near)
+    if isinstance(far, float):
+        return t_min, t_max if far == math.inf else t_max.clamp(max=far)
+    return t_min, torch.minimum(t_max, far)

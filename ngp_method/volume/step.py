@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..fields.shading import Shading
-from .losses import LOSSES, blend, leave_out, over_background
+from ..kernels.losses import ColorLoss
 from .occupancy import OccupancyGrid
 from .parts.part import Parts
 from .ray_budget import RayBudget, most_marched
@@ -25,7 +25,7 @@ class StepSettings:
     """What a step is trained with; instant-ngp's where that says anything.
 
     Attributes:
-        loss: one of :data:`~.losses.LOSSES`.
+        loss: one of :data:`~..kernels.losses.LOSSES`.
         sample_budget: samples of a step, to which the number of rays is adapted (instant-ngp's target batch size, 2^18).
         max_rays: most rays of a step.
         average_decay: decay, per step, of the running average of the weights that is rendered; 0: of the weights themselves.
@@ -52,14 +52,6 @@ class Predicted:
     traced: Traced
     rgbs: Tensor
     background: Tensor
-
-
-@dataclass
-class Compared:
-    """Colours of rays over their background, [R, 3] both; where a ray was left out they are equal."""
-
-    prediction: Tensor
-    target: Tensor
 
 
 class Step:
@@ -107,16 +99,16 @@ class Step:
         self.budget.adapt(**self.counts)
         return Predicted(traced, self.parts.colors(traced.found.rgbs, rays), self.parts.background(rays))
 
-    def compare(self, predicted: Predicted, pixels: Tensor) -> Compared:
-        """Rays and their pixels over one background."""
-        target = over_background(pixels, predicted.background)
-        colours = blend(predicted.rgbs, predicted.traced.found.opacities, predicted.background)
-        return Compared(leave_out(colours, target, predicted.traced.room), target)
+    def compare(self, predicted: Predicted, pixels: Tensor) -> ColorLoss:
+        """Rays against their pixels, both over one background."""
+        traced = predicted.traced
+        return self.field.kernels.color_loss(
+            predicted.rgbs, traced.found.opacities, pixels, predicted.background, traced.room, self.settings.loss
+        )
 
-    def losses(self, predicted: Predicted, compared: Compared) -> dict[str, Tensor]:
+    def losses(self, predicted: Predicted, compared: ColorLoss) -> dict[str, Tensor]:
         """The loss on colours, ``rgb_loss``, and those of the parts."""
-        own = LOSSES[self.settings.loss](compared.prediction, compared.target)
-        return {"rgb_loss": own, **self.parts.losses(predicted.traced)}
+        return {"rgb_loss": compared.loss, **self.parts.losses(predicted.traced)}
 
     @torch.no_grad()
     def after(self, step: int) -> None:

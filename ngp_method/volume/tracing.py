@@ -103,9 +103,8 @@ class Tracer:
         jitter, capacity, room = torch.rand_like(where.t_min), self.capacity(rays.n_rays), None
         samples, resume = self.grid.march(where.o, where.d, where.t_min, where.t_max, jitter=jitter, capacity=capacity)
         if capacity is not None:
-            counts = samples.packed_info[:, 1]
-            room = (counts > 0) | (resume >= where.t_max)
-            self._take_note(torch.stack([counts.sum(), room.sum()]))
+            room, numbers = self.network.kernels.room(samples, resume, where.t_max)
+            self._take_note(numbers)
         found, kept = self._shade_and_composite(rays, samples)
         marched, n_rays = self._marched() if capacity is not None else (samples.n_samples, rays.n_rays)
         if n_rays:
@@ -141,13 +140,13 @@ class Tracer:
         with torch.no_grad():
             positions = kernels.points(rays.o, rays.d, samples, geometry)
             features = network.encode(positions, weights)
-            sigmas = network.density_only(features, weights) / unit
+            sigmas = network.density_only(features, weights, unit)
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
         if rays.wants_gradient:
             positions = kernels.points(rays.o, rays.d, samples, geometry)
         harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
         features = network.encode(positions, weights, features)
-        sigmas, raw = network.density(features, weights)
+        sigmas, raw = network.density(features, weights, unit)
         rgbs = network.color(raw, harmonics, weights)
-        return kernels.composite(sigmas / unit, rgbs, samples), samples
+        return kernels.composite(sigmas, rgbs, samples), samples

@@ -29,6 +29,7 @@ from measure import (
 from ngp_method.demo import demo_scene_path
 from ngp_method.kernels.interface import Composited
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
+from ngp_method.kernels.losses import ColorLoss
 from ngp_method.kernels.reference import ReferenceKernels
 from ngp_method.kernels.samples import PackedSamples
 
@@ -53,6 +54,8 @@ def test_errors_and_training_run_in_the_interpreter_on_torch_alone(tmp_path: Pat
     assert found["training"]["steps"] == 2
     assert found["training"]["samples_per_s"] > 0
     assert found["training"]["finite"] is True
+    assert found["steps"]["counts"]["launches"] < 90, "45 of the step, and those of a batch in plain torch"
+    assert found["steps"]["counts"]["waits"] == {"_local_scalar_dense": 1}, "for the number of samples that are kept"
     assert set(found["steps"]["ms"]) == {"two waits", "one wait", "no wait"}  # a graph needs a GPU
     assert math.isfinite(found["training"]["psnr"])
     assert record["command"].startswith("python benchmarks/gpu.py --device cpu")
@@ -100,6 +103,17 @@ class Wrong(ReferenceKernels):
         out = super().composite(sigmas, rgbs, samples)
         out.depths = out.depths.detach() + 0.0 * sigmas.sum()  # no gradient of depths
         return out
+
+    def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+        sigmas, _ = super().density_head(raw, unit)
+        return sigmas, raw.detach()  # no gradient of the outputs themselves
+
+    def color_loss(self, rgbs: Tensor, opacities: Tensor, *args: Any) -> ColorLoss:
+        return super().color_loss(rgbs, opacities.detach() + 0.0 * opacities, *args)  # no gradient of opacities
+
+    def room(self, samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
+        room, numbers = super().room(samples, resume, t_max)
+        return room, numbers.flip(0)
 
     def sh_mlp(self, *args: Any) -> Tensor:
         return 10.0 * super().sh_mlp(*args)

@@ -59,10 +59,12 @@ MILD = torch.tensor([0.02, 0.01, -0.004, 0.001, 0.0, 0.0])
     ],
     ids=["pinhole", "no-distortion", "sizes", "opencv", "opencv-sizes", "fisheye", "fisheye-sizes", "equirectangular"],
 )
-def test_rays_are_nerfstudios(cams: Cameras, way: str) -> None:
+@pytest.mark.parametrize("on_a_gpu", [False, True])
+def test_rays_are_nerfstudios(cams: Cameras, way: str, on_a_gpu: bool) -> None:
+    """On a GPU pinholes are looked up as well."""
     indices = all_pixels(cams)
-    generator = CachedRayGenerator(cams)
-    assert generator.way == way
+    generator = CachedRayGenerator(cams, pinhole_table=on_a_gpu)
+    assert generator.way == ("table" if on_a_gpu and way == "pinhole" else way)
     ours = generator(indices)
     theirs = cams.generate_rays(camera_indices=indices[:, :1], coords=indices[:, 1:].float() + 0.5)
     # float32: unit vectors differ by their last bit or two; 1e-6 is about eight of them
@@ -91,6 +93,7 @@ def test_table_too_large_goes_to_nerfstudio() -> None:
     assert CachedRayGenerator(cams, cache_bytes=pixels * 20).way == "table"
     small = CachedRayGenerator(cams, cache_bytes=pixels * 20 - 1)
     assert small.way == "nerfstudio"
+    assert CachedRayGenerator(cameras(sizes=True), cache_bytes=1, pinhole_table=True).way == "pinhole"
     indices = all_pixels(cams)[:100]
     large = CachedRayGenerator(cams)
     torch.testing.assert_close(small(indices).directions, large(indices).directions, rtol=0, atol=1e-6)

@@ -32,7 +32,7 @@ def test_normals_are_trained_on(kernel_set: str, colours: bool) -> None:
         x, weights = torch.rand(40, 3, generator=torch.Generator().manual_seed(1)).requires_grad_(), network.weights()
         features = network.encode(x, weights)
         if whole:
-            sigmas, raw = network.density(features, weights)
+            sigmas, raw = network.density(features, weights, 1.0)
         else:
             raw = network.kernels.mlp([features], weights.density, network.density_layout)
             sigmas = torch.exp(raw[:, 0])
@@ -51,7 +51,7 @@ def test_each_output_has_its_gradient(kernel_set: str) -> None:
     """Of the density alone, of the other outputs alone, and of both: the sum."""
     network = _network(kernel_set)
     weights, x = network.weights(), torch.rand(40, 3, generator=torch.Generator().manual_seed(1))
-    sigmas, raw = network.density(network.encode(x, weights).detach(), weights)
+    sigmas, raw = network.density(network.encode(x, weights).detach(), weights, 1.0)
     gradients = [
         torch.autograd.grad(loss, network.density_params, retain_graph=True)[0]
         for loss in (sigmas.sum(), (raw * raw.detach()).sum(), sigmas.sum() + (raw * raw.detach()).sum(), raw.sum())

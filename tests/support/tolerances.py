@@ -40,6 +40,13 @@ alpha is off by u at most, absolutely), their errors average out over the up to 
 COMPOSITE_GRADIENT_32 = 4 * COMPOSITE_32
 """Density gradients: differences of such sums (what is behind, what is left), each with the error of the whole sum."""
 
+LOSS_32 = 64 * ROUNDOFF32
+"""Sums over up to 4,099 rays of three channels, relative to the sum; and their gradients, relative to the largest: a dozen
+operations on numbers up to 1, and roundings of the sum that average out."""
+
+EXP_32 = 64 * ROUNDOFF32
+"""exp of raw up to 40 in size: raw itself is exact, but the argument is reduced by a rounded multiple of log 2 (up to 58 u)."""
+
 MLP_32 = 64 * ROUNDOFF32
 """Sums of 64 products, relative to the root mean square of the result: 64 u at the very most per layer, sqrt(64) u
 typically, over up to four layers and the reference's own error."""

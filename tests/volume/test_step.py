@@ -10,6 +10,7 @@ from ngp_method.fields.adam import NgpAdam
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
+from ngp_method.kernels.losses import blend
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.parts.background import PlainBackground
@@ -67,8 +68,7 @@ def _rays(n: int) -> Rays:
     o = torch.rand(n, 3, generator=rng) - 0.5
     o[:, 0] = -2.0
     d = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1, 0.2]]).repeat(n, 1), dim=-1)
-    near = torch.zeros(n)
-    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf)))
+    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, 0.0))
 
 
 def _step(*parts: Part, **settings: int | float | str) -> Step:
@@ -83,7 +83,8 @@ def _step(*parts: Part, **settings: int | float | str) -> Step:
 
 def _prediction(step: Step, rays: Rays) -> Tensor:
     torch.manual_seed(5)
-    return step.compare(step.predict(rays), torch.zeros(rays.n_rays, 3)).prediction
+    found = step.predict(rays)
+    return blend(found.rgbs, found.traced.found.opacities, found.background)
 
 
 def test_a_part_changes_rays_colours_and_losses() -> None:

@@ -9,9 +9,9 @@ from torch import Tensor
 from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels.losses import huber, leave_out
 from ngp_method.kernels.samples import PackedSamples
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.volume.losses import huber, leave_out
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget, most_marched
 from ngp_method.volume.rays import Rays, intersect_box
@@ -42,8 +42,7 @@ def _rays(n: int) -> Rays:
     o = torch.rand(n, 3, generator=rng) - 0.5
     o[:, 0], o[::5, 1] = -2.0, 3.0
     d = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1, 0.2]]).repeat(n, 1), dim=-1)
-    near = torch.zeros(n)
-    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, near, torch.full_like(near, torch.inf)))
+    return Rays(o, d, *intersect_box(o, d, GEOMETRY.aabb, 0.0))
 
 
 def _guessing(network: RadianceNetwork, grid: OccupancyGrid) -> Tracer:

@@ -9,12 +9,14 @@ from torch import Tensor
 
 from ..adam import AdamSettings, AdamState
 from ..defaults import Defaults
+from ..density_head import DensityHead
 from ..derived import half_copies
 from ..interface import Composited, Gathered
 from ..layout import HashGridLayout, MLPLayout
+from ..losses import ColorLoss
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from . import adam, compositing, device, encode, fused, marching, mlp, packing
+from . import adam, color_loss, compositing, density_head, device, encode, fused, marching, mlp, packing
 
 
 class TritonKernels(Defaults):
@@ -115,6 +117,21 @@ class TritonKernels(Defaults):
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """See the interface: one launch."""
         return compositing.accumulate(gathered, rays, sigmas, rgbs, samples, resume, t, t_max, least, median)
+
+    def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        sigmas, same = DensityHead.apply(raw, unit, density_head.sigmas_of, density_head.add_slope)
+        return sigmas, same
+
+    def color_loss(
+        self, rgbs: Tensor, opacities: Tensor, pixels: Tensor, background: Tensor, room: Tensor | None, loss: str
+    ) -> ColorLoss:
+        """See the interface."""
+        return color_loss.color_loss(rgbs, opacities, pixels, background, room, loss)
+
+    def room(self, samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        return packing.room(samples, resume, t_max)
 
     def adam_step(
         self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, average: Tensor | None = None,

@@ -32,11 +32,20 @@ def runs(counts: Tensor, capacity: int | None = None) -> tuple[Tensor, Tensor]:
     With a capacity, rays whose running sum is above it get (used, 0).
     """
     ends = torch.cumsum(counts, 0, dtype=torch.int32)
-    used = ends if capacity is None else ends.masked_fill(ends > capacity, 0).amax()
     info = torch.empty(counts.shape[0], 2, dtype=torch.int32, device=counts.device)
     grid, sizes = kernels.launch(counts.shape[0])
-    kernels.write_runs[grid](ends, counts, used, info, counts.shape[0], capacity or 0, CAPPED=capacity is not None, **sizes)
+    kernels.write_runs[grid](ends, counts, info, counts.shape[0], capacity or 0, CAPPED=capacity is not None, **sizes)
     return info, ends
+
+
+def room(samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
+    """The operation ``room``."""
+    n_rays, device = samples.n_rays, resume.device
+    found, numbers = torch.empty(n_rays, dtype=torch.uint8, device=device), torch.zeros(2, dtype=torch.int32, device=device)
+    if n_rays:
+        grid, sizes = kernels.launch(n_rays)
+        kernels.room[grid](samples.packed_info, resume, t_max.detach().contiguous(), found, numbers, n_rays, **sizes)
+    return found.view(torch.bool), numbers
 
 
 def pad(samples: PackedSamples) -> None:

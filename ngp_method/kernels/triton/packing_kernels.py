@@ -52,11 +52,10 @@ def used_slots(info, n_rays):  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=PLAIN)
-def write_runs(ends, counts, used, info, n_rays, capacity, CAPPED: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+def write_runs(ends, counts, info, n_rays, capacity, CAPPED: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     """info int32 [R, 2] (first sample, count) from the running sums ``ends`` of ``counts``.
 
-    Args:
-        used: int32 scalar, the greatest of ``ends`` that is no more than ``capacity`` (or zero); read if CAPPED.
+    If CAPPED, rays whose running sum is above the capacity begin where the last one before them ends.
     """
     r = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     real = r < n_rays
@@ -64,10 +63,33 @@ def write_runs(ends, counts, used, info, n_rays, capacity, CAPPED: tl.constexpr,
     count = tl.load(counts + r, mask=real, other=0).to(tl.int32)
     first = end - count
     if CAPPED:
-        first = tl.where(end <= capacity, first, tl.load(used))
+        # The running sums only grow: by halves, how many of them are no more than the capacity.
+        low = n_rays * 0
+        high = n_rays
+        while low < high:
+            middle = (low + high) // 2
+            if tl.load(ends + middle) <= capacity:
+                low = middle + 1
+            else:
+                high = middle
+        used = tl.load(ends + low - 1, mask=low > 0, other=0)
+        first = tl.where(end <= capacity, first, used)
         count = tl.where(end <= capacity, count, 0)
     tl.store(info + 2 * r, first, mask=real)
     tl.store(info + 2 * r + 1, count, mask=real)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def room(info, resume, t_max, found, numbers, n_rays, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
+    """found uint8 [R]: rays that have samples or met nothing; numbers int32 [2], zero before: samples, and such rays."""
+    r = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    real = r < n_rays
+    count = tl.load(info + 2 * r + 1, mask=real, other=0)
+    done = tl.load(resume + r, mask=real, other=0.0) >= tl.load(t_max + r, mask=real, other=0.0)
+    good = real & ((count > 0) | done)
+    tl.store(found + r, good.to(tl.uint8), mask=real)
+    tl.atomic_add(numbers, tl.sum(count))
+    tl.atomic_add(numbers + 1, tl.sum(good.to(tl.int32)))
 
 
 @triton.jit(do_not_specialize=PLAIN)
@@ -157,11 +179,12 @@ def spread_features(  # type: ignore[no-untyped-def]
 
 def variants() -> list[aot.Variant]:
     """Every kernel of this file as it is launched."""
-    integers = "ends counts used info ray_indices old new to_rays"
+    integers = "ends counts info ray_indices old new to_rays numbers"
     numbers = "n_rays capacity n m per_sample per_feature per_ray room"
-    types = {"*i32": integers, "i32": numbers, "*fp32": "t_starts t_ends to_starts to_ends"}
+    types = {"*i32": integers, "i32": numbers, "*fp32": "t_starts t_ends to_starts to_ends resume t_max", "*u8": "found"}
     found = [
         variant("packing_write_runs", write_runs, types, {"CAPPED": True, **SIZES}),
+        variant("packing_room", room, types, SIZES),
         variant("packing_write_padding", write_padding, types, SIZES),
         variant("packing_keep_samples", keep_samples, types, SIZES),
     ]

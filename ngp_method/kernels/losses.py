@@ -1,6 +1,8 @@
-"""Losses on rays, with the background that alpha asks for."""
+"""Losses on rays, with the background that alpha asks for: what the operation ``color_loss`` computes, in plain torch."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,3 +48,19 @@ def over_background(image: Tensor, background: Tensor) -> Tensor:
 def leave_out(prediction: Tensor, target: Tensor, traced: Tensor | None) -> Tensor:
     """The prediction [R, 3] of rays that were traced ([R] bool; None: all); the others have no error and no gradient."""
     return prediction if traced is None else torch.where(traced[:, None], prediction, target)
+
+
+class ColorLoss(NamedTuple):
+    """Of a batch of rays: the loss, with gradients, and the mean squared error, without."""
+
+    loss: Tensor
+    mse: Tensor
+
+
+def color_loss(
+    rgbs: Tensor, opacities: Tensor, pixels: Tensor, background: Tensor, room: Tensor | None, loss: str
+) -> ColorLoss:
+    """The operation ``color_loss`` (see :class:`~.interface.Kernels`)."""
+    target = over_background(pixels, background)
+    prediction = leave_out(blend(rgbs, opacities, background), target, room)
+    return ColorLoss(LOSSES[loss](prediction, target), mse(prediction.detach(), target.detach()))
