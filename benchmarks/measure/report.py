@@ -33,7 +33,8 @@ def write(folder: Path) -> dict[str, str]:
         "",
     ]
     lines += ["| method | " + " | ".join(COLUMNS) + " | machine | date | command |", "|---" * (len(COLUMNS) + 4) + "|"]
-    figure, axes = plt.subplots(figsize=(7, 4.5))
+    figure, axes = plt.subplots(figsize=(8, 5.5))
+    axes.set_prop_cycle(color=plt.colormaps["tab20"].colors)
     for record in records:
         scene, seconds = _scene(record)
         for method, figures in (("instant-hash", record), (record.get("peer", {}).get("method"), record.get("peer"))):
@@ -50,11 +51,14 @@ def write(folder: Path) -> dict[str, str]:
                 [p["seconds"] for p in points],
                 [p["psnr"] for p in points],
                 style,
-                label=f"{scene}, {method}, {seconds:.0f} s, " + (record.get("held_to") or record["machine"].split(" Proc")[0]),
+                label=f"{scene}, {method}, {float(str(row['seconds'])):.0f} s, "
+                + (record.get("held_to") or record["machine"].split(" Proc")[0]),
             )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
     axes.set(xlabel="seconds of training", ylabel="PSNR of held-out views (dB)")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
+    axes.legend(fontsize=6, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=3)
     figure.tight_layout()
     figure.savefig(folder / "cpu.png", dpi=130)
     (folder / "cpu.md").write_text("\n".join(lines) + "\n")

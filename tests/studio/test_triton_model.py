@@ -9,6 +9,9 @@ import torch
 from test_model import bundle, rays, trainer_for
 from torch import Tensor
 
+from measure import gpu_counts
+from measure.gpu_steps import LONG
+from ngp_method.data.rays import CachedRayGenerator
 from ngp_method.studio.trainer import InstantHashTrainer
 from support import scenes
 
@@ -69,3 +72,22 @@ def test_a_checkpoint_of_one_set_is_the_same_picture_with_another(
         least = 54.0
     assert float(own.std()) > 1e-3
     assert (found := psnr(rendered(other), own)) > least, found
+
+
+def test_a_step_of_nerfstudios_trainer_waits_once(scene: Path, tmp_path: Path) -> None:
+    """Batch, metrics and optimisers included, with what lies on a GPU there (images, and rays looked up in a table)."""
+    trainer = trainer_for(scene, tmp_path, 42, 6, **SMALL, kernels="triton")
+    model, data = trainer.pipeline.model, trainer.pipeline.datamanager
+    data.train_ray_generator = CachedRayGenerator(data.train_dataset.cameras, pinhole_table=True)
+    for number in range(4):
+        model.training_step.before(number)
+        trainer.train_iteration(number)
+        model.training_step.after(number)
+    model.grid.update_interval = LONG
+    trainer.train_iteration(4)  # the step after a change of the grid waits for the marched samples too
+    with gpu_counts.counting() as counts:
+        model.training_step.before(5)
+        trainer.train_iteration(5)
+        model.training_step.after(5)
+    assert counts.waits == {"_local_scalar_dense": 1}, counts.record()
+    assert counts.launches <= 95, counts.record()
