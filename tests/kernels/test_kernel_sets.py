@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -71,6 +72,8 @@ def _gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device=None: capability)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device=None: name)
     monkeypatch.setattr(torch.version, "hip", hip)
+    properties = SimpleNamespace(gcnArchName="gfx942:sramecc+:xnack-")
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device=None: properties)
 
 
 @pytest.mark.parametrize(
@@ -83,13 +86,24 @@ def _gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str
     ],
 )
 def test_auto_on_a_gpu_is_triton_and_says_why(
-    capability: tuple[int, int], name: str, hip: str | None, precision: str, monkeypatch: pytest.MonkeyPatch
+    capability: tuple[int, int], name: str, hip: str | None, precision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    """And, where they are not in Triton's cache for this chip, that kernels are compiled first."""
     _gpu(monkeypatch, capability, name, hip)
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    line = f"kernels: triton (auto, Triton compiles for this GPU): Triton on {name}, {precision}"
+    slow = "; its kernels are compiled as they are needed, once on this machine: the first steps take longer"
+    chip = "gfx942" if hip else 10 * capability[0] + capability[1]
+    for number, said in enumerate(("", "no json", '{"target": {}}', '{"target": {"arch": 61}}')):
+        assert choose_kernels("auto", "cuda")[1] == line + slow
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "walk.json").write_text(said)
+    assert choose_kernels("auto", "cuda")[1] == line + slow
+    (tmp_path / "0" / "walk.json").write_text(json.dumps({"target": {"arch": chip}}))
     for device in ("cuda", torch.device("cuda:0")):
         kernels, why = choose_kernels("auto", device)
         assert kernels.name == "triton"
-        assert why == f"kernels: triton (auto, Triton compiles for this GPU): Triton on {name}, {precision}"
+        assert why == line
 
 
 def test_auto_on_a_gpu_that_triton_refuses_stops_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

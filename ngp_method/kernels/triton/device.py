@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sysconfig
@@ -76,6 +77,29 @@ def _driver_starts() -> bool:
     except Exception:  # RuntimeError, CalledProcessError, ImportError: by version
         return False
     return True
+
+
+def compiled_before() -> bool:
+    """Whether this machine's cache of Triton has our kernels for this chip: that of marching, which every step needs.
+
+    Triton writes beside each program what it was compiled for (``triton/runtime/cache.py``): ``<hash>/<kernel>.json``.
+    """
+    home = Path(os.environ.get("TRITON_HOME") or Path.home())
+    folder = Path(os.environ.get("TRITON_CACHE_DIR") or home / ".triton" / "cache")
+    if torch.version.hip:
+        chip: int | str = torch.cuda.get_device_properties().gcnArchName.split(":")[0]
+    else:
+        major, minor = torch.cuda.get_device_capability()
+        chip = 10 * major + minor
+    return any(_compiled_for(path) == chip for path in folder.glob("*/walk.json"))
+
+
+def _compiled_for(described: Path) -> int | str | None:
+    try:
+        found: int | str = json.loads(described.read_text())["target"]["arch"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return found
 
 
 def precision_of(name: str) -> torch.dtype:

@@ -49,6 +49,10 @@ class TritonKernels(Defaults):
         kind = str(self.dtype).removeprefix("torch.")
         where = "Triton's interpreter" if device.interpreted() else torch.cuda.get_device_name()
         self.description = f"Triton on {where}, {kind}"
+        if not device.interpreted() and not device.compiled_before():
+            self.description += (
+                "; its kernels are compiled as they are needed, once on this machine: the first steps take longer"
+            )
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
