@@ -29,7 +29,7 @@ def what_others_make(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tinycudann", tcnn_stand_in)
 
 
-OPERATIONS = [name for name in vars(Kernels) if not name.startswith("_")]
+OPERATIONS = [name for name in dir(Kernels) if not name.startswith("_")]
 
 
 def test_unknown_names_raise_with_the_list() -> None:
