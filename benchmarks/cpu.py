@@ -4,6 +4,7 @@
     python benchmarks/cpu.py fox --seconds 120            # at 270x480, every 8th image held out
     python benchmarks/cpu.py path/to/scene --scale 0.5 --seconds 60
     python benchmarks/cpu.py fox --seconds 300 --peer nerfacto --peer-seconds 900
+    python benchmarks/cpu.py lego --seconds 60 --peer litesplat --peer-seconds 900
     python benchmarks/cpu.py lego --seconds 60 --ordinary  # held to AVX2, as on a laptop without AVX-512
     python benchmarks/cpu.py report                       # table and curves of all recorded runs
 
@@ -47,7 +48,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds of training")
     parser.add_argument("--scale", type=float, default=None, help="scale of the images of a folder (default 1)")
     parser.add_argument("--curve", type=float, nargs="*", default=[], help="also evaluate at these seconds of training")
-    parser.add_argument("--peer", choices=["nerfacto"], default=None, help="run another method beside it, in turn")
+    parser.add_argument("--peer", choices=["nerfacto", "litesplat"], default=None, help="run another method beside it, in turn")
     parser.add_argument("--peer-seconds", type=float, default=None, help="seconds of the peer's training (default: as many)")
     parser.add_argument("--ordinary", action="store_true", help="held to AVX2, whatever the processor has")
     parser.add_argument("--method", default="instant-hash", help="what is trained")
@@ -63,7 +64,9 @@ def beside(args: argparse.Namespace, figures: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, args.scene, "--seconds", str(seconds), "--method", args.peer]
     if args.scale is not None:
         command += ["--scale", str(args.scale)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{args.peer} ended with exit code {done.returncode}; what it said stands above.")
     peer = json.loads(done.stdout.strip().splitlines()[-1])
     return {
         "peer": {"method": args.peer, "seconds": seconds, **peer},
@@ -80,10 +83,17 @@ def main() -> None:
         return
     if args.ordinary and any(os.environ.get(name) != value for name, value in ORDINARY.items()):
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ORDINARY})  # read when numba is imported
+    if "litesplat" in (args.peer, args.method):
+        from measure import litesplat
+
+        litesplat.require()
     from measure import training
 
     data, scale = scenes.find(args.scene, args.scale)
-    figures = training.run(args.method, data, scale, args, START)
+    if args.method == "litesplat":
+        figures = litesplat.run(data, scale, args, START)
+    else:
+        figures = training.run(args.method, data, scale, args, START)
     if args.method != "instant-hash":
         print(json.dumps(figures))
         return
