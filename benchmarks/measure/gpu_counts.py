@@ -21,9 +21,6 @@ from triton.runtime.jit import KernelInterface
 WAITS = {"_local_scalar_dense", "nonzero", "is_nonzero", "equal", "masked_select", "_unique2"}
 """Operations of torch that wait for the device."""
 
-FREE = {"detach", "lift_fresh", "alias", "set_", "record_stream", "_has_compatible_shallow_copy_type"}
-"""Operations that launch nothing, beside views and allocations."""
-
 
 @dataclass
 class Counts:
@@ -51,7 +48,7 @@ class Counts:
 def _computes(op: Any) -> bool:
     """Whether an operation launches a kernel."""
     name = op._schema.name.split("::")[-1]
-    if name in FREE or name.startswith(("empty", "new_empty", "sym_", "resize", "_record_function")):
+    if name.startswith(("empty", "new_empty", "sym_", "resize", "_record_function")):
         return False
     returned = op._schema.returns
     views = [value for value in returned if value.alias_info is not None and not value.alias_info.is_write]

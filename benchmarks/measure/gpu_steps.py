@@ -122,7 +122,7 @@ def _forms(training: Training, batches: list[Batch]) -> tuple[dict[str, Callable
 
 def measure(training: Training, quick: bool) -> dict[str, Any]:
     """Milliseconds of a step in each form."""
-    cuda = training.device.type == "cuda"
+    cuda, own = training.device.type == "cuda", training.step.tracer
     batches = _batches(training)
     forms, sizes = _forms(training, batches)
     rounds, runs = (3 if quick else ROUNDS, RUNS) if cuda else (1, 1)
@@ -139,6 +139,7 @@ def measure(training: Training, quick: bool) -> dict[str, Any]:
             times[name].append(1e3 * (time.perf_counter() - began) / runs)
     found = {name: round(statistics.median(values), 4) for name, values in times.items()}
     print("  a step: " + ", ".join(f"{name} {ms:.3f} ms" for name, ms in found.items()), flush=True)
+    training.step.tracer = own  # the forms have put others in its place
     return {**sizes, "ms": found, **count(training)}
 
 

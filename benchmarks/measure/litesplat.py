@@ -34,7 +34,9 @@ import importlib.util
 import os
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stdout
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -155,28 +157,22 @@ def over_black(image: Tensor) -> Tensor:
 
 @torch.no_grad()
 def evaluate(cameras: list[Any], dataset: Any) -> dict[str, float]:
-    """Mean PSNR and SSIM over the held-out views, and pixels rendered per second, as training.evaluate has them."""
-    from ngp_method.studio.metrics import psnr, ssim
+    """Figures of the held-out views as :func:`.training.score` has them, and pixels that came out as no number."""
+    broken = 0
 
-    sums, rays, seconds, broken = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
-    for index, camera in enumerate(cameras):
-        truth = over_black(dataset.get_image_float32(index))
-        places = upwards(scene.pixel_places(dataset.cameras, index), camera)
-        began = time.monotonic()
+    def render(camera: Any, places: Tensor, shape: torch.Size) -> Tensor:
+        nonlocal broken
         predicted = torch.cat([camera.render_pixel_color(some) for some in places.split(PIXELS)])
-        seconds += time.monotonic() - began
         broken += int((~predicted.isfinite()).any(dim=-1).sum())
-        predicted = predicted.nan_to_num(0.0, 0.0, 0.0).reshape(truth.shape)
-        a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
-        sums["psnr"] += psnr(a, b)
-        sums["ssim"] += ssim(a, b)
-        rays += len(places)
-    return {
-        **{name: round(value / len(cameras), 4) for name, value in sums.items()},
-        "render_rays_per_s": round(rays / seconds),
-        "views": len(cameras),
-        "broken_pixels": broken,
-    }
+        return predicted.nan_to_num(0.0, 0.0, 0.0).reshape(shape)
+
+    def views() -> Iterator[tuple[Callable[[], Tensor], Tensor]]:
+        for index, camera in enumerate(cameras):
+            truth = over_black(dataset.get_image_float32(index))
+            places = upwards(scene.pixel_places(dataset.cameras, index), camera)
+            yield partial(render, camera, places, truth.shape), truth
+
+    return {**training.score(views()), "broken_pixels": broken}
 
 
 def views_of(data: Path, scale: float, args: argparse.Namespace, folder: Path) -> tuple[Any, Any, Any]:

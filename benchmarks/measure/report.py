@@ -40,7 +40,7 @@ def write(folder: Path) -> dict[str, str]:
         for method, figures in (("instant-hash", record), (record.get("peer", {}).get("method"), record.get("peer"))):
             if not figures:
                 continue
-            row = {"scene": scene, "seconds": seconds, "held_to": record.get("held_to", ""), **figures}
+            row: dict[str, Any] = {"scene": scene, "seconds": seconds, "held_to": record.get("held_to", ""), **figures}
             cells = [str(row.get(name, "")) for name in COLUMNS]
             lines.append(
                 f"| {method} | " + " | ".join(cells) + f" | {record['machine']} | {record['date']} | `{record['command']}` |"
@@ -51,7 +51,7 @@ def write(folder: Path) -> dict[str, str]:
                 [p["seconds"] for p in points],
                 [p["psnr"] for p in points],
                 style,
-                label=f"{scene}, {method}, {float(str(row['seconds'])):.0f} s, "
+                label=f"{scene}, {method}, {float(row['seconds']):.0f} s, "
                 + (record.get("held_to") or record["machine"].split(" Proc")[0]),
             )
     axes.set_xscale("log")

@@ -7,10 +7,13 @@ import ast
 import copy
 import tempfile
 import time
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from . import machine
 
@@ -142,27 +145,41 @@ class Clock:
 def evaluate(pipeline: Any) -> dict[str, float]:
     """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
     from ngp_method.kernels.losses import over_background
-    from ngp_method.studio.metrics import psnr, ssim
     from ngp_method.studio.model import without_normals
 
     model = pipeline.model
-    model.eval()
-    sums, rays, seconds, views = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
-    for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader:
-        began = time.monotonic()
+
+    def render(camera: Any) -> Tensor:
         with without_normals():  # as ns-eval renders
-            predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
+            found: Tensor = model.get_outputs_for_camera(camera=camera)["rgb"]
+        return found
+
+    model.eval()
+    figures = score(
+        (partial(render, camera), over_background(batch["image"].float(), torch.ones(3)))
+        for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader
+    )
+    model.train()
+    return figures
+
+
+def score(views: Iterable[tuple[Callable[[], Tensor], Tensor]]) -> dict[str, float]:
+    """Mean PSNR and SSIM, and rays rendered per second, of views: what renders each, and its true picture [H, W, 3]."""
+    from ngp_method.studio.metrics import psnr, ssim
+
+    sums, rays, seconds, count = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0
+    for render, truth in views:
+        began = time.monotonic()
+        predicted = render()
         seconds += time.monotonic() - began
-        truth = over_background(batch["image"].float(), torch.ones(3))
         a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
         sums["psnr"] += float(psnr(a, b))
         sums["ssim"] += float(ssim(a, b))
-        rays, views = rays + truth.shape[0] * truth.shape[1], views + 1
-    model.train()
+        rays, count = rays + truth.shape[0] * truth.shape[1], count + 1
     return {
-        **{k: round(v / views, 4) for k, v in sums.items()},
+        **{k: round(v / count, 4) for k, v in sums.items()},
         "render_rays_per_s": round(rays / seconds),
-        "views": views,
+        "views": count,
     }
 
 

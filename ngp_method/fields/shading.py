@@ -20,14 +20,14 @@ class Shading:
     @torch.no_grad()
     def density_in_unit(self, positions: Tensor) -> Tensor:
         """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, without gradients."""
-        return torch.exp(self.network.raw_at(positions, self.network.weights(), rows=1)[:, 0])
+        return self.kernels.density_head(self.network.raw_at(positions, self.network.weights(), rows=1), 1.0)[0]
 
     @torch.no_grad()
     def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
         """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities [N] per world unit, rgbs [N, 3]."""
         weights = self.network.weights()
-        raw = self.network.raw_at(positions, weights)
-        return torch.exp(raw[:, 0]) / self.geometry.unit_size, self.network.color_along(raw, rays_d, samples, weights)
+        sigmas, raw = self.kernels.density_head(self.network.raw_at(positions, weights), self.geometry.unit_size)
+        return sigmas, self.network.color_along(raw, rays_d, samples, weights)
 
     def normals(self, positions: Tensor) -> Tensor:
         """Points [N, 3] in [0, 1] -> unit normals [N, 3]: against the density's gradient through the encoding."""

@@ -15,11 +15,9 @@ from torch import Tensor
 
 from .. import losses
 from ..gradients import first_order_only
-from .aot import FUSED, Variant
-from .device import interpreted
+from . import packing_kernels
+from .aot import Variant
 from .packing_kernels import PLAIN, variant
-
-SIZES = {"BLOCK": 128, "num_warps": 4, "num_stages": 1, **FUSED}
 
 DELTA: tl.constexpr = tl.constexpr(losses.HUBER_DELTA)
 HUBER: tl.constexpr = tl.constexpr(losses.HUBER_SCALE / losses.HUBER_DELTA)
@@ -91,9 +89,9 @@ def color_loss_backward(  # type: ignore[no-untyped-def]
 
 
 def _launch(n_rays: int, loss: str, pixels: Tensor, room: Tensor | None) -> tuple[tuple[int], dict[str, Any]]:
-    sizes = {**SIZES, "BLOCK": 4096} if interpreted() else SIZES
-    given = {"LOSS": loss, "CHANNELS": pixels.shape[1], "ROOM": room is not None, **sizes}
-    return (triton.cdiv(n_rays, sizes["BLOCK"]),), given
+    """Grid and constants of both kernels, one ray to a thread."""
+    grid, sizes = packing_kernels.launch(n_rays)
+    return grid, {"LOSS": loss, "CHANNELS": pixels.shape[1], "ROOM": room is not None, **sizes}
 
 
 class Loss(torch.autograd.Function):
@@ -147,7 +145,7 @@ def variants() -> list[Variant]:
         for channels in (3, 4):
             for room in (False, True):
                 types = {"*fp32": names if room else names + " room", "*u8": "room" if room else "", "i32": "n_rays"}
-                given = {"LOSS": loss, "CHANNELS": channels, "ROOM": room, **SIZES}
+                given = {"LOSS": loss, "CHANNELS": channels, "ROOM": room, **packing_kernels.SIZES}
                 name = f"/{loss}/{channels}{'/room' if room else ''}"
                 found.append(variant("color_loss_forward" + name, color_loss_forward, types, given))
                 found.append(variant("color_loss_backward" + name, color_loss_backward, types, given))

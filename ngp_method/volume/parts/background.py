@@ -9,8 +9,7 @@ from ...kernels.constants import constant
 from ..rays import Rays
 from .part import Part
 
-WHITE, BLACK = (1.0, 1.0, 1.0), (0.0, 0.0, 0.0)
-COLORS = {"white": WHITE, "black": BLACK}
+COLORS = {"white": (1.0, 1.0, 1.0), "black": (0.0, 0.0, 0.0)}
 
 
 class PlainBackground(Part):
