@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor
 
+from ngp_method.kernels.batch import PixelTable, RayTable
 from ngp_method.kernels.scene import SceneGeometry
 
 from . import gpu_png
@@ -51,6 +52,20 @@ class Views:
         pose = self.poses[view]
         world = (pose[:, :, :3] * local[:, None, :]).sum(-1)
         return pose[:, :, 3].contiguous(), torch.nn.functional.normalize(world, dim=-1)
+
+    def tables(self) -> tuple[PixelTable, RayTable]:
+        """As the data manager has them; pixels have no area, as nothing here asks for it."""
+        count, (height, width) = self.poses.shape[0], self.size
+        here = Views(self.images[:1], torch.eye(4, device=self.poses.device)[None, :3], self.focal)
+        _, local = here.picture_rays(0)
+        rows = torch.cat([local, torch.zeros_like(local[:, :1]), -1.0 / local[:, 2:]], 1).contiguous()
+        views = torch.arange(count, device=self.poses.device)
+        widths, starts = torch.full_like(views, width), torch.zeros_like(views)
+        poses = self.poses.float()
+        return (
+            PixelTable(self.images.reshape(count * height * width, -1), views * height * width, widths),
+            RayTable(rows, starts, widths, poses[:, :, :3].contiguous(), poses[:, :, 3].contiguous()),
+        )
 
     def picture_rays(self, view: int, zoom: float = 1.0) -> tuple[Tensor, Tensor]:
         """Rays of a whole picture, row by row."""

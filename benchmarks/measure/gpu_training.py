@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from ngp_method.kernels.losses import blend, over_background, psnr
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.parts.background import PlainBackground
 from ngp_method.volume.parts.part import Parts
-from ngp_method.volume.rays import Rays, intersect_box
+from ngp_method.volume.rays import Rays
 from ngp_method.volume.rendering import RAYS_AT_A_TIME, render_rays
 from ngp_method.volume.step import Step, StepSettings
 from ngp_method.volume.visibility import seen_cells
@@ -53,6 +54,7 @@ class Training:
     ) -> None:
         self.kernels, self.views, self.number = kernels, views, 0
         self.device = views.poses.device
+        self.pixels, self.table = views.tables()
         self.geometry = replace(gpu_scene.geometry(), step_scale=step_scale)
         network = self.network = RadianceNetwork(build_encoding("hash", settings), kernels).to(self.device)
         self.grid = OccupancyGrid(self.geometry, kernels, resolution).to(self.device)
@@ -79,15 +81,16 @@ class Training:
 
     def cut(self, o: Tensor, d: Tensor) -> Rays:
         """Rays that may be sampled in the scene box."""
-        return Rays(o, d, *intersect_box(o, d, self.geometry.aabb_like(o), 0.0))
+        return Rays(o, *self.kernels.enter_box(o, d, self.geometry.aabb_like(o), 0.0, math.inf))
 
     def batch(self) -> tuple[Rays, Tensor]:
         """Rays through random pixels, and the pixels [R, C] in [0, 1]."""
-        count, (height, width) = self.views.poses.shape[0], self.views.size
-        number = torch.randint(count * height * width, (self.step.budget.rays,), device=self.device)
-        view, row, column = number // (height * width), number // width % height, number % width
-        o, d = self.views.rays(view, row, column)
-        return self.cut(o, d), self.views.images.view(count * height * width, -1)[number].float() / 255.0
+        height, width = self.views.size
+        chosen = torch.randint(len(self.pixels.pixels), (self.step.budget.rays,), device=self.device)
+        views = torch.div(chosen, height * width, rounding_mode="floor")
+        colors, indices = self.kernels.pick_pixels(chosen, views, self.pixels)
+        rays = self.kernels.table_rays(indices, self.table)
+        return self.cut(rays.o, rays.d), colors
 
     def finite(self) -> bool:
         """Whether all parameters are still numbers."""

@@ -20,8 +20,8 @@ from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.errors import fail
+from ngp_method.kernels.batch import intersect_box
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.volume.rays import intersect_box
 
 __all__ = ["check_box", "check_cameras", "check_data", "sees_box"]
 

@@ -21,6 +21,7 @@ from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.data.pixels import PixelBatches
 from ngp_method.data.rays import CachedRayGenerator
+from ngp_method.kernels.interface_batch import BatchKernels
 
 GPU_SHARE = 0.25
 """Share of a GPU's free memory that images may take without being asked to; training needs the rest."""
@@ -147,6 +148,12 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def _rays(self, dataset: ByteDataset) -> CachedRayGenerator:
         tables: dict[tuple[float, ...], Tensor] = self.__dict__.setdefault("_ray_tables", {})
         return CachedRayGenerator(dataset.cameras, self.device, tables=tables)
+
+    def use_kernels(self, kernels: BatchKernels) -> None:
+        """Makes batches with the operations of a kernel set, on the device that it is for."""
+        for name in ("train_batches", "train_ray_generator", "eval_batches", "eval_ray_generator"):
+            if (maker := getattr(self, name, None)) is not None:
+                maker.kernels = kernels
 
     def set_num_rays(self, num_rays: int) -> None:
         """Sets the rays of the following training batches; evaluation keeps its own number."""

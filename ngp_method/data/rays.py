@@ -13,13 +13,13 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
+from ngp_method.kernels.batch import ROW_FLOATS, RayTable, to_world
+from ngp_method.kernels.interface_batch import BatchKernels
+from ngp_method.kernels.reference import ReferenceKernels
 from ngp_method.volume.lens import FISHEYE, PERSPECTIVE, from_plane
 
 CACHE_BYTES = 256 * 2**20
 """The most the table of directions may take; beyond it nerfstudio's own generator is asked for the sampled pixels."""
-
-ROW_FLOATS = 5
-"""unit direction (3), pixel area, length of the direction before it was made a unit vector"""
 
 TABLED = (PERSPECTIVE, FISHEYE)
 """Lens models the table knows, both with nerfstudio's six distortion parameters; others go to nerfstudio."""
@@ -45,7 +45,8 @@ class CachedRayGenerator:
 
     Attributes:
         way: ``pinhole``, ``table`` or ``nerfstudio``.
-        table: [sum of distinct H * W, 5] float32, for ``table``.
+        table: the rays of all pixels, for ``table``.
+        kernels: what looks them up; of the model's set once the pipeline is made.
     """
 
     def __init__(
@@ -60,7 +61,11 @@ class CachedRayGenerator:
         self.device = torch.device(device)
         distorted = cameras.distortion_params is not None and bool((cameras.distortion_params != 0).any())
         types = cameras.camera_type.reshape(-1)
-        self.table: Tensor | None = None
+        self.table: RayTable | None = None
+        self.kernels: BatchKernels = ReferenceKernels()
+        poses = self.cameras.camera_to_worlds.float()
+        self._rotation = poses[:, :, :3].contiguous()
+        self._origin = poses[:, :, 3].contiguous()
         looked_up = self.device.type != "cpu" if pinhole_table is None else pinhole_table
         pinholes = not distorted and bool((types == PERSPECTIVE).all())
         if cameras.times is not None or not all(int(t) in TABLED for t in types.unique()):
@@ -79,16 +84,17 @@ class CachedRayGenerator:
                     if rows[i] not in tables:
                         tables[rows[i]] = _camera_rows(cameras, i).to(self.device)
                 wanted = [tables[rows[i]] for i in first.tolist()]
-                self.table = wanted[0] if len(wanted) == 1 else torch.cat(wanted)
                 starts = torch.cat([torch.zeros(1, dtype=torch.int64), sizes.cumsum(0)[:-1].cpu()])
-                self._start = starts[distinct].to(self.device)
-                self._width = self.cameras.width.reshape(-1).long()
+                self.table = RayTable(
+                    wanted[0] if len(wanted) == 1 else torch.cat(wanted),
+                    starts[distinct].to(self.device),
+                    self.cameras.width.reshape(-1).long(),
+                    self._rotation,
+                    self._origin,
+                )
         if self.way == "pinhole":
             c = self.cameras
             self._inverse = torch.cat([c.cx, c.cy, 1.0 / c.fx, 1.0 / c.fy], dim=-1).float().contiguous()
-        poses = self.cameras.camera_to_worlds.float()
-        self._rotation = poses[:, :, :3].contiguous()
-        self._origin = poses[:, :, 3].contiguous()
 
     def __call__(self, ray_indices: Tensor) -> RayBundle:
         """Rays through pixel centres.
@@ -105,22 +111,19 @@ class CachedRayGenerator:
         if self.way == "nerfstudio":
             return self.cameras.generate_rays(camera_indices=ray_indices[:, :1], coords=ray_indices[:, 1:].float() + 0.5)
         if self.way == "pinhole":
-            local, area, norm = self._pinhole(camera, ray_indices[:, 1], ray_indices[:, 2])
+            local = self._pinhole(camera, ray_indices[:, 1], ray_indices[:, 2])
+            rays = to_world(*local, camera, self._rotation, self._origin)
         else:
             assert self.table is not None
-            row = self._start.index_select(0, camera) + ray_indices[:, 1] * self._width.index_select(0, camera)
-            rows = self.table.index_select(0, row + ray_indices[:, 2])
-            local, area, norm = rows[:, :3], rows[:, 3:4], rows[:, 4:5]
-        directions = torch.bmm(self._rotation.index_select(0, camera), local[:, :, None])[:, :, 0]
-        length = torch.linalg.vector_norm(directions, dim=-1, keepdim=True)
+            rays = self.kernels.table_rays(ray_indices, self.table)
         metadata = dict(self.cameras.metadata) if self.cameras.metadata is not None else {}
         metadata = {k: v[camera] for k, v in metadata.items() if isinstance(v, Tensor)}
         return RayBundle(
-            origins=self._origin.index_select(0, camera),
-            directions=directions / length,
-            pixel_area=area.contiguous(),
+            origins=rays.o,
+            directions=rays.d,
+            pixel_area=rays.area,
             camera_indices=camera[:, None],
-            metadata={**metadata, "directions_norm": norm * length},
+            metadata={**metadata, "directions_norm": rays.norm},
         )
 
     def _pinhole(self, camera: Tensor, row: Tensor, column: Tensor) -> tuple[Tensor, Tensor, Tensor]:

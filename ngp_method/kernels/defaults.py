@@ -7,6 +7,7 @@ from torch import Tensor
 
 from . import cells as grid_cells
 from . import gathering, losses
+from .batch import PixelTable, RayTable, WorldRays, enter_box, pick_pixels, table_rays
 from .density_head import DensityHead
 from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
@@ -23,6 +24,20 @@ def limited(samples: PackedSamples, resume: Tensor, t_min: Tensor, capacity: int
 
 class Defaults:
     """See :class:`~.interface.Kernels` for what each of them does."""
+
+    def pick_pixels(self, chosen: Tensor, views: Tensor, table: PixelTable) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        return pick_pixels(chosen, views, table)
+
+    def table_rays(self, indices: Tensor, table: RayTable) -> WorldRays:
+        """See the interface."""
+        return table_rays(indices, table)
+
+    def enter_box(
+        self, rays_o: Tensor, directions: Tensor, aabb: Tensor, near: Tensor | float, far: Tensor | float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See the interface."""
+        return enter_box(rays_o, directions, aabb, near, far)
 
     @torch.no_grad()
     def encode_mlp(

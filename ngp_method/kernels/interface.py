@@ -1,7 +1,8 @@
 """The operations a kernel set offers: names, shapes, dtypes, units, gradients.
 
-A kernel set is an object with these methods and those of :mod:`.interface_training`. ``reference`` (plain torch) is the
-definition; every other set is held to it in values and in gradients. Zero rays and zero samples are legal everywhere.
+A kernel set is an object with these methods and those of :mod:`.interface_batch` and :mod:`.interface_training`. ``reference``
+(plain torch) is the definition; every other set is held to it in values and in gradients. Zero rays and zero samples are legal
+everywhere.
 
 Conventions
     N samples, R rays, C features. Positions are in [0, 1]^3 over the whole scene box, directions are unit vectors in
@@ -18,6 +19,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from .interface_batch import BatchKernels
 from .interface_training import TrainingKernels
 from .layout import HashGridLayout, MLPLayout
 from .samples import PackedSamples
@@ -60,7 +62,7 @@ class Gathered:
     n_samples: Tensor
 
 
-class Kernels(TrainingKernels, Protocol):
+class Kernels(BatchKernels, TrainingKernels, Protocol):
     """One implementation of every operation."""
 
     name: str

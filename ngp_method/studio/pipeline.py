@@ -34,6 +34,8 @@ class InstantHashPipeline(VanillaPipeline):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        if isinstance(self.datamanager, InstantHashDataManager):
+            self.datamanager.use_kernels(self.model.kernels)
         first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.training_step.budget
         if first_rays is not None:
             budget.begin(first_rays)

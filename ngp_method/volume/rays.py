@@ -20,7 +20,7 @@ class Rays:
         t_min: [R] float32 distance at which sampling begins, world units; a ray with t_min >= t_max has no samples.
         t_max: [R] float32 distance at which it ends, no further than the scene box.
         camera: [R] int64 number of the camera among those that the caller knows, or None where there is none.
-        radius: [R] float32 radius of the pixel's footprint at distance 1: that of a disc of the pixel's area; or None.
+        area: [R] float32 area of the pixel's footprint at distance 1, or None.
     """
 
     o: Tensor
@@ -28,7 +28,12 @@ class Rays:
     t_min: Tensor
     t_max: Tensor
     camera: Tensor | None = None
-    radius: Tensor | None = None
+    area: Tensor | None = None
+
+    @property
+    def radius(self) -> Tensor | None:
+        """[R] radius of the footprint at distance 1: that of a disc of the pixel's area. Made where it is asked for."""
+        return None if self.area is None else (self.area / math.pi).sqrt()
 
     @property
     def n_rays(self) -> int:
@@ -43,8 +48,8 @@ class Rays:
     def __getitem__(self, index: slice | Tensor) -> Rays:
         """Some of them: a slice, [R] bool, or their numbers."""
         camera = None if self.camera is None else self.camera[index]
-        radius = None if self.radius is None else self.radius[index]
-        return Rays(self.o[index], self.d[index], self.t_min[index], self.t_max[index], camera, radius)
+        area = None if self.area is None else self.area[index]
+        return Rays(self.o[index], self.d[index], self.t_min[index], self.t_max[index], camera, area)
 
     def split(self, size: int) -> Iterator[Rays]:
         """So many at a time; no rays are one part without rays."""
@@ -53,24 +58,4 @@ class Rays:
 
     def detach(self) -> Rays:
         """The same without gradients."""
-        return Rays(self.o.detach(), self.d.detach(), self.t_min.detach(), self.t_max.detach(), self.camera, self.radius)
-
-
-def intersect_box(
-    rays_o: Tensor, rays_d: Tensor, aabb: Tensor, near: Tensor | float, far: Tensor | float = math.inf
-) -> tuple[Tensor, Tensor]:
-    """Interval [near, far] of each ray cut to a box: [R], [R]; empty (t_min >= t_max) where the box is missed.
-
-    Args:
-        rays_o, rays_d: [R, 3].
-        aabb: [2, 3] world units.
-        near, far: [R], or numbers.
-    """
-    # A zero component: the slab is either everything or nothing; a tiny one gives the same answer without 0 / 0.
-    safe = torch.where(rays_d.abs() < 1e-12, 1e-12, rays_d)
-    low, high = (aabb[0] - rays_o) / safe, (aabb[1] - rays_o) / safe
-    t_min, t_max = torch.minimum(low, high).amax(-1), torch.maximum(low, high).amin(-1)
-    t_min = t_min.clamp(min=near) if isinstance(near, float) else torch.maximum(t_min, near)
-    if isinstance(far, float):
-        return t_min, t_max if far == math.inf else t_max.clamp(max=far)
-    return t_min, torch.minimum(t_max, far)
+        return Rays(self.o.detach(), self.d.detach(), self.t_min.detach(), self.t_max.detach(), self.camera, self.area)

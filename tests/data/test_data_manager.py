@@ -47,9 +47,9 @@ def test_batch_is_pixels_and_their_rays(tmp_path: Path) -> None:
     assert 0.0 < float(batch["image"][:, 3].mean()) < 1.0  # alpha came through, nothing was blended
     theirs = data.train_dataset.cameras.generate_rays(batch["indices"][:, :1], batch["indices"][:, 1:].float() + 0.5)
     torch.testing.assert_close(rays.directions, theirs.directions, rtol=0, atol=1e-6)
-    assert data.train_batches.pixels is not None
-    assert data.train_batches.pixels.dtype == torch.uint8
-    assert data.train_batches.pixels.numel() == 4 * 48 * 48 * 4
+    assert data.train_batches.table is not None
+    assert data.train_batches.table.pixels.dtype == torch.uint8
+    assert data.train_batches.table.pixels.numel() == 4 * 48 * 48 * 4
 
 
 def test_same_seed_same_batches_whatever_else_draws(tmp_path: Path) -> None:
@@ -103,6 +103,8 @@ def test_masked_pixels_are_never_drawn(tmp_path: Path) -> None:
     assert set(indices[:, 1].tolist()) == {5, 6}
     assert set(indices[:, 2].tolist()) == {10, 11, 12}
     assert len(indices.unique(dim=0)) == 3 * 6
+    _, counts = indices.unique(dim=0, return_counts=True)
+    assert float((counts - 4096 / 18).abs().max()) < 6 * (4096 / 18) ** 0.5, "each as likely as another"
     assert data.eval_dataset[0]["mask"].shape == (40, 48, 1)
     half = manager(tmp_path, AutoDataParserConfig(eval_mode="all", downscale_factor=2))
     assert half.eval_dataset[0]["mask"].shape == (20, 24, 1)
@@ -147,8 +149,8 @@ def test_number_of_rays_is_set_for_training_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"camera_res_scale_factor": 0.5}, {"parser": AutoDataParserConfig(downscale_factor=2)}])
 def test_smaller_images(tmp_path: Path, options: dict[str, Any]) -> None:
     data = manager(scenes.write_blender(tmp_path, train=3), **options)
-    assert data.train_batches.pixels is not None
-    assert data.train_batches.pixels.shape == (3 * 24 * 24, 4)
+    assert data.train_batches.table is not None
+    assert data.train_batches.table.pixels.shape == (3 * 24 * 24, 4)
     assert data.train_dataset[0]["image"].shape == (24, 24, 4)
     assert float(data.train_dataset.cameras.fx[0]) == pytest.approx(0.5 * 24 / np.tan(0.5 * scenes.FOV) * 2 / 2)
     path = data.train_dataset.image_filenames[1]
@@ -179,7 +181,7 @@ def test_model_gets_geometry_and_cameras_from_any_parser(tmp_path: Path) -> None
 
 def test_whole_held_out_images(tmp_path: Path) -> None:
     data = manager(scenes.write_blender(tmp_path, train=3, val=2, test=4), test_mode="test")
-    assert data.train_batches.pixels is None  # evaluation does not decode training images
+    assert data.train_batches.table is None  # evaluation does not decode training images
     seen = []
     for camera, batch in data.fixed_indices_eval_dataloader:
         assert camera.shape == (1,)

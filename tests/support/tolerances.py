@@ -44,6 +44,9 @@ LOSS_32 = 64 * ROUNDOFF32
 """Sums over up to 4,099 rays of three channels, relative to the sum; and their gradients, relative to the largest: a dozen
 operations on numbers up to 1, and roundings of the sum that average out."""
 
+RAYS_32 = 16 * ROUNDOFF32
+"""Unit vectors, and where rays meet planes, relative to the distance: a turn (5 u), a length (4 u), two quotients."""
+
 EXP_32 = 64 * ROUNDOFF32
 """exp of raw up to 40 in size: raw itself is exact, but the argument is reduced by a rounded multiple of log 2 (up to 58 u)."""
 

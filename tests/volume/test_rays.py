@@ -13,15 +13,16 @@ from torch import Tensor
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.studio.bundles import rays_of
 from ngp_method.volume.rays import Rays
+from support.kernel_cases import kernels_of
 
-NAMES = ("o", "d", "t_min", "t_max", "camera", "radius")
+NAMES = ("o", "d", "t_min", "t_max", "camera", "area")
 
 
 def _rays(n: int, whole: bool = True) -> Rays:
     rng = torch.Generator().manual_seed(n)
     o, d = torch.randn(n, 3, generator=rng), torch.nn.functional.normalize(torch.randn(n, 3, generator=rng), dim=-1)
     rays = Rays(o, d, torch.rand(n, generator=rng), 1 + torch.rand(n, generator=rng))
-    return replace(rays, camera=torch.arange(n), radius=torch.rand(n, generator=rng)) if whole else rays
+    return replace(rays, camera=torch.arange(n), area=torch.rand(n, generator=rng)) if whole else rays
 
 
 @pytest.mark.parametrize("whole", [True, False])
@@ -64,7 +65,7 @@ def _bundle(**more: Tensor) -> RayBundle:
 
 def test_a_bundle_of_nerfstudio() -> None:
     geometry = SceneGeometry(unit_size=2.0)
-    rays = rays_of(_bundle(camera_indices=torch.arange(6).view(2, 3, 1)), geometry, None)
+    rays = rays_of(_bundle(camera_indices=torch.arange(6).view(2, 3, 1)), geometry, None, kernels_of("reference"))
     assert rays.n_rays == 6
     assert rays.camera is not None
     assert rays.radius is not None
@@ -72,8 +73,8 @@ def test_a_bundle_of_nerfstudio() -> None:
     assert torch.equal(rays.d, torch.tensor([[0.0, 0.0, 1.0]]).expand(6, 3)), "of length 1"
     assert torch.equal(rays.radius, torch.full((6,), 2.0)), "a disc of radius 2 has an area of 4 pi"
     assert (rays.t_min.tolist(), rays.t_max.tolist()) == ([2.0] * 6, [4.0] * 6)
-    assert rays_of(_bundle(), geometry, None).camera is None
-    assert rays_of(_bundle(), geometry, 2.5).t_min.tolist() == [2.5] * 6
+    assert rays_of(_bundle(), geometry, None, kernels_of("reference")).camera is None
+    assert rays_of(_bundle(), geometry, 2.5, kernels_of("reference")).t_min.tolist() == [2.5] * 6
     crop = {"nears": torch.full((2, 3, 1), 3.0), "fars": torch.full((2, 3, 1), 3.5)}
-    cut = rays_of(_bundle(**crop), geometry, 2.5)
+    cut = rays_of(_bundle(**crop), geometry, 2.5, kernels_of("reference"))
     assert (cut.t_min.tolist(), cut.t_max.tolist()) == ([3.0] * 6, [3.5] * 6)

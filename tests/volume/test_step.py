@@ -10,13 +10,14 @@ from ngp_method.fields.adam import NgpAdam
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
+from ngp_method.kernels.batch import intersect_box
 from ngp_method.kernels.losses import blend
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.parts.background import PlainBackground
 from ngp_method.volume.parts.part import Part, Parts
 from ngp_method.volume.ray_budget import MARCHED_WEIGHT, RAY_MULTIPLE
-from ngp_method.volume.rays import Rays, intersect_box
+from ngp_method.volume.rays import Rays
 from ngp_method.volume.rendering import Rendered
 from ngp_method.volume.step import Step, StepSettings
 from ngp_method.volume.tracing import Traced

@@ -9,12 +9,13 @@ from torch import Tensor
 from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
+from ngp_method.kernels.batch import intersect_box
 from ngp_method.kernels.losses import huber, leave_out
 from ngp_method.kernels.samples import PackedSamples
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget, most_marched
-from ngp_method.volume.rays import Rays, intersect_box
+from ngp_method.volume.rays import Rays
 from ngp_method.volume.tracing import EXACT_STEPS, MARGIN, REMEMBERED, SPARE, Traced, Tracer
 from support.kernel_cases import kernels_of, low_precision
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..adam import AdamSettings, AdamState
+from ..batch import PixelTable, RayTable, WorldRays
 from ..defaults import Defaults
 from ..density_head import DensityHead
 from ..derived import half_copies
@@ -16,7 +17,7 @@ from ..layout import HashGridLayout, MLPLayout
 from ..losses import ColorLoss
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from . import adam, color_loss, compositing, density_head, device, encode, fused, marching, mlp, packing
+from . import adam, batch, color_loss, compositing, density_head, device, encode, fused, marching, mlp, packing
 
 
 class TritonKernels(Defaults):
@@ -53,6 +54,20 @@ class TritonKernels(Defaults):
             self.description += (
                 "; its kernels are compiled as they are needed, once on this machine: the first steps take longer"
             )
+
+    def pick_pixels(self, chosen: Tensor, views: Tensor, table: PixelTable) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        return batch.pick_pixels(chosen, views, table)
+
+    def table_rays(self, indices: Tensor, table: RayTable) -> WorldRays:
+        """See the interface."""
+        return batch.table_rays(indices, table)
+
+    def enter_box(
+        self, rays_o: Tensor, directions: Tensor, aabb: Tensor, near: Tensor | float, far: Tensor | float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """See the interface."""
+        return batch.enter_box(rays_o, directions, aabb, near, far)
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
