@@ -64,9 +64,10 @@ def lite_config() -> InstantHashTrainerConfig:
     """Settings for minutes on a processor, where a run has hundreds to thousands of steps instead of 30,000.
 
     Chosen with ``benchmarks/cpu.py lego --seconds 30 --set ...``: a table of 2^17 entries a level fits a core's second-level
-    cache; three times the table's learning rate and half the matrices' get there in fewer steps; steps are no finer than the
-    images resolve. Over the last 70 % of the run or of its seconds the matrices' rate falls to 3 %, the table's to 30 % only:
-    lego gains 0.8 dB in 60 s over 3 % for both, as the average of the weights takes the noise of the higher rate away.
+    cache; three times the table's learning rate and half the matrices' get there in fewer steps; neither steps nor levels are
+    finer than the images resolve. Over the last 70 % of the run or of its seconds the matrices' rate falls to 3 %, the table's
+    to 30 % only: lego gains 0.8 dB in 60 s over 3 % for both, as the average of the weights takes the noise of the higher
+    rate away.
     """
     config = paper_config()
     config.method_name = "instant-hash-lite"
@@ -74,7 +75,7 @@ def lite_config() -> InstantHashTrainerConfig:
     # One held-out picture a thousand steps: some seconds in a minute or two of training.
     config.steps_per_eval_batch, config.steps_per_eval_image, config.steps_per_eval_all_images = 1_000, 1_000, 0
     config.steps_per_save = 1_000
-    config.pipeline.model = InstantHashModelConfig(log2_hashmap_size=17, sample_budget=1 << 16)
+    config.pipeline.model = InstantHashModelConfig(log2_hashmap_size=17, sample_budget=1 << 16, levels_fit_images=True)
     config.optimizers = {
         "encoding": {"optimizer": NgpAdamConfig(lr=3e-2), "scheduler": AnnealConfig(final_scale=0.3)},
         "networks": {"optimizer": NgpAdamConfig(lr=5e-3, weight_decay=L2_REG), "scheduler": AnnealConfig()},

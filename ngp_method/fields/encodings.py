@@ -29,6 +29,13 @@ class EncodingSettings:
     finest_resolution: int = 2048
     n_frequencies: int = 12
 
+    @property
+    def grid(self) -> HashGridLayout:
+        """The multiresolution hash grid of these settings."""
+        return HashGridLayout(
+            self.n_levels, self.n_features_per_level, self.log2_hashmap_size, self.base_resolution, self.finest_resolution
+        )
+
 
 class Encoding(nn.Module):
     """Positions [N, 3] in [0, 1] -> features, ``n_output_dims`` of them."""
@@ -111,9 +118,7 @@ class IdentityEncoding(Encoding):
 
 
 def _hash(s: EncodingSettings) -> Encoding:
-    return GridEncoding(
-        HashGridLayout(s.n_levels, s.n_features_per_level, s.log2_hashmap_size, s.base_resolution, s.finest_resolution)
-    )
+    return GridEncoding(s.grid)
 
 
 def _dense(s: EncodingSettings) -> Encoding:

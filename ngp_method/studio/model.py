@@ -29,8 +29,9 @@ from ..volume.parts.background import PlainBackground
 from ..volume.parts.part import Parts
 from ..volume.rays import Rays
 from ..volume.rendering import RAYS_AT_A_TIME, render_rays
+from ..volume.resolution import resolved_levels, step_scale_for
 from ..volume.step import Step, StepSettings
-from ..volume.visibility import seen_cells, step_scale_for
+from ..volume.visibility import seen_cells
 from .bundles import rays_of
 from .field import InstantHashField
 from .metrics import ImageMetrics
@@ -82,18 +83,10 @@ class InstantHashModel(Model):
         self.geometry.aabb_like(torch.empty(0, device=device))  # made now, and only looked up where the viewer may interrupt
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
-        settings = EncodingSettings(
-            n_levels=config.n_levels,
-            n_features_per_level=config.n_features_per_level,
-            log2_hashmap_size=config.log2_hashmap_size,
-            base_resolution=config.base_resolution,
-            finest_resolution=config.finest_resolution or self.geometry.nmax,
-            n_frequencies=config.n_frequencies,
-        )
+        encoding = build_encoding(config.encoding, self._encoding_settings(cameras))
         network = RadianceNetwork(
-            build_encoding(config.encoding, settings), self.kernels, config.n_neurons, config.n_hidden_layers,
-            config.n_hidden_layers_color,
-        )  # fmt: skip
+            encoding, self.kernels, config.n_neurons, config.n_hidden_layers, config.n_hidden_layers_color
+        )
         self.field = InstantHashField(network, self.geometry)
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
         if config.mark_unseen and cameras is not None:
@@ -107,6 +100,28 @@ class InstantHashModel(Model):
         )  # fmt: skip
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
+
+    def _encoding_settings(self, cameras: Any) -> EncodingSettings:
+        """The configured ones. Levels that fit the images are settled in the config: from then on they are those of the run."""
+        config = self.config
+        settings = EncodingSettings(
+            n_levels=config.n_levels,
+            n_features_per_level=config.n_features_per_level,
+            log2_hashmap_size=config.log2_hashmap_size,
+            base_resolution=config.base_resolution,
+            finest_resolution=config.finest_resolution or self.geometry.nmax,
+            n_frequencies=config.n_frequencies,
+        )
+        if not config.levels_fit_images or config.finest_resolution or config.encoding != "hash" or cameras is None:
+            return settings
+        levels, finest = resolved_levels(cameras, self.geometry, settings.grid)
+        CONSOLE.print(
+            f"instant-hash hash grid: {levels} of {config.n_levels} levels, the finest {finest} cells wide: as fine as the "
+            "training images resolve",
+            soft_wrap=True,
+        )
+        config.n_levels, config.finest_resolution = levels, finest
+        return replace(settings, n_levels=levels, finest_resolution=finest)
 
     # -- rays in, outputs out
 

@@ -21,7 +21,16 @@ def _model() -> type:
     return InstantHashModel
 
 
-@first("kernels", "encoding", "n_levels", "n_features_per_level", "log2_hashmap_size", "base_resolution", "finest_resolution")
+@first(
+    "kernels",
+    "encoding",
+    "n_levels",
+    "n_features_per_level",
+    "log2_hashmap_size",
+    "base_resolution",
+    "finest_resolution",
+    "levels_fit_images",
+)
 @dataclass
 class InstantHashModelConfig(ModelConfig):
     """Instant-NGP's radiance field."""
@@ -58,6 +67,9 @@ class InstantHashModelConfig(ModelConfig):
     """Resolution of the coarsest level (N_min)."""
     finest_resolution: Optional[int] = None
     """Resolution of the finest level (N_max) over the whole box; default 2048 * aabb_scale."""
+    levels_fit_images: bool = False
+    """Leave out levels whose cells are narrower than half a pixel of the training images, seen at the scene's centre. On with
+    instant-hash-lite. What is left is written into the run's config.yml; with a finest_resolution given nothing is left out."""
     n_frequencies: int = 12
     """Octaves of the frequency encoding."""
     n_neurons: int = 64

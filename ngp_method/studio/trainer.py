@@ -76,6 +76,8 @@ class InstantHashTrainer(Trainer):
         except (KeyboardInterrupt, SystemExit) as end:
             self.shutdown()  # the viewer's server is up before the checkpoint is read
             raise SystemExit(end.code if isinstance(end, SystemExit) else 128 + signal.SIGINT) from None
+        if test_mode == "val":
+            self.config.write_what_was_settled()
         before, after = TrainingCallbackLocation.BEFORE_TRAIN_ITERATION, TrainingCallbackLocation.AFTER_TRAIN_ITERATION
         self.callbacks = [
             TrainingCallback([before], self._start_clock),

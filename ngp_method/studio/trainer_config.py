@@ -155,6 +155,11 @@ class InstantHashTrainerConfig(TrainerConfig):
         self.spare_old_run()
         super().save_config()
 
+    def write_what_was_settled(self) -> None:
+        """Writes ``config.yml`` once more, where there is one: building the model may have settled what was left open."""
+        if (self.get_base_dir() / "config.yml").is_file():
+            super().save_config()
+
 
 def _absolute(path: Path) -> Path:
     # abspath, not resolve: a link's own name is what the user knows the data by, and what names the experiment.

@@ -18,12 +18,6 @@ from .lens import FISHEYE, PERSPECTIVE, distort, onto_plane
 MARGIN = 0.02
 """A point this far outside the picture (in picture sizes) counts as seen: the border's pixels see past its middle."""
 
-PIXEL_SHARE = 2.0 / 3.0
-"""Finest step as a share of a pixel's width (``benchmarks/cpu.py lego --set pipeline.model.step_scale=...``)."""
-
-MAX_STEP_SCALE = 3.0
-"""Coarsest finest step, in instant-ngp's: a cell of the occupancy grid (4.6 of them) must not be stepped over."""
-
 
 class Lens(Protocol):
     """What is needed of nerfstudio's ``Cameras``: one entry per camera."""
@@ -37,22 +31,6 @@ class Lens(Protocol):
     height: Tensor
     distortion_params: Tensor | None
     camera_type: Tensor
-
-
-@torch.no_grad()
-def step_scale_for(cameras: Lens, geometry: SceneGeometry) -> float:
-    """Finest step worth taking, as a multiple of instant-ngp's: two thirds of a pixel's width at the scene's centre.
-
-    instant-ngp's step is a quarter to a half of a pixel of its benchmark images (800x800, 1080p). Smaller images resolve
-    less, and every step that they do not need is time. Where the step grows with distance (cone angle) it is left alone:
-    it follows the pixels already.
-    """
-    if geometry.cone_angle > 0:
-        return 1.0
-    positions = cameras.camera_to_worlds.reshape(-1, 3, 4)[..., 3].cpu().float()
-    distances = torch.linalg.norm(positions - torch.tensor(geometry.center), dim=-1)
-    pixels = distances / torch.maximum(cameras.fx.reshape(-1), cameras.fy.reshape(-1)).cpu().float()
-    return float((PIXEL_SHARE * pixels.median() / geometry.min_step).clamp(1.0, MAX_STEP_SCALE))
 
 
 @torch.no_grad()
