@@ -128,7 +128,8 @@ class InstantHashModel(Model):
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
         shape = ray_bundle.origins.shape[:-1]
-        rays = rays_of(ray_bundle, self.geometry, self.config.near_plane, self.kernels)
+        with self.viewer_comfort.undisturbed(0):  # a kernel set's first call may compile
+            rays = rays_of(ray_bundle, self.geometry, self.config.near_plane, self.kernels)
         if self.training:
             return self._train_outputs(rays)
         device = "cpu" if rays.o.device.type == "cpu" else "other"
