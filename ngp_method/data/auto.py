@@ -22,7 +22,9 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
 from ngp_method.data.capture import Capture, NgpFrame, view_indices
+from ngp_method.data.decoding import IMAGE_SUFFIXES
 from ngp_method.data.detect import Source, detect, read_capture
+from ngp_method.data.frames import say_unplaced
 from ngp_method.data.geometry import (
     BLENDER_EDGE,
     NEAR,
@@ -32,6 +34,7 @@ from ngp_method.data.geometry import (
     sight_of,
     with_near,
 )
+from ngp_method.data.masks import metadata_of, names_for_nerfstudio
 from ngp_method.data.messages import say_once
 from ngp_method.data.transforms import power_of_two
 from ngp_method.data.views import to_cameras
@@ -98,6 +101,8 @@ class AutoDataParser(DataParser):
         source = detect(config.data)
         say_once(f"data: {source.kind} ({source.why}) in {source.folder}")
         capture = read_capture(source)
+        if source.kind != "colmap":
+            say_unplaced(capture.views, IMAGE_SUFFIXES)
         factor = _factor(config.downscale_factor)
         indices = view_indices(capture, split, config.eval_mode, config.eval_interval, config.train_split_fraction)
         placed = place(capture, config)
@@ -107,17 +112,16 @@ class AutoDataParser(DataParser):
         if capture.fisheye_crop_radius is not None and views[0].camera_type == CameraType.FISHEYE:
             camera_metadata = {"fisheye_crop_radius": capture.fisheye_crop_radius / factor}
         cameras = to_cameras(views, placed.poses[torch.tensor(indices, dtype=torch.long)], factor, camera_metadata)
-        masks = [view.mask for view in views if view.mask is not None]
-        metadata: dict[str, Any] = {"geometry": placed.geometry, "image_downscale": factor}
+        metadata: dict[str, Any] = {"geometry": placed.geometry, "image_downscale": factor, **metadata_of(views)}
         depths = [view.depth for view in views if view.depth is not None]
-        if depths:
+        if len(depths) == len(views):
             metadata |= {"depth_filenames": depths, "depth_unit_scale_factor": config.depth_unit_scale_factor}
         return DataparserOutputs(
             image_filenames=[view.image for view in views],
             cameras=cameras,
             alpha_color=None,
             scene_box=SceneBox(aabb=placed.geometry.aabb),
-            mask_filenames=masks or None,
+            mask_filenames=names_for_nerfstudio(views),
             metadata=metadata,
             dataparser_transform=placed.transform,
             dataparser_scale=placed.scale,

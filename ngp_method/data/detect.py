@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture, Kind, natural_key
 from ngp_method.data.colmap import MODEL_FOLDERS, find_model, read_colmap
-from ngp_method.data.transforms import Json, find_file, read_json, read_ngp_frame, read_views
+from ngp_method.data.paths import find_files
+from ngp_method.data.transforms import Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
 
 SPLITS = ("train", "val", "test")
@@ -174,7 +175,7 @@ def _any_image(path: Path, meta: Json) -> bool:
     if not isinstance(frames, list):
         return True  # read_views has the sentence for it
     names = [f.get("file_path") for f in frames if isinstance(f, dict)]
-    return any(isinstance(name, str) and find_file(path.parent, name) is not None for name in names)
+    return any(find_files(path, [name for name in names if isinstance(name, str)], "file_path"))
 
 
 def _named_splits(path: Path, meta: Json, images: Sequence[Path]) -> dict[str, Sequence[int]]:
@@ -183,7 +184,7 @@ def _named_splits(path: Path, meta: Json, images: Sequence[Path]) -> dict[str, S
     for split in SPLITS:
         names = meta.get(f"{split}_filenames")
         if names is not None:
-            wanted = {find_file(path.parent, str(name)) for name in names}
+            wanted = set(find_files(path, [str(name) for name in names], f"{split}_filenames"))
             splits[split] = [i for i, image in enumerate(images) if image in wanted]
     return splits
 

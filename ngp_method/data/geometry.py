@@ -33,13 +33,11 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.instant_ngp_dataparser import InstantNGPDataParserConfig
-from PIL import Image
 from torch import Tensor
 
 from ngp_method.data.capture import NgpFrame
+from ngp_method.data.decoding import opened, to_color
 from ngp_method.data.poses import nearest_to_axes
-from ngp_method.data.views import unreadable
-from ngp_method.errors import fail
 from ngp_method.kernels.scene import MAX_AABB_SCALE, SceneGeometry
 
 BLENDER_EDGE = 3.0
@@ -208,11 +206,9 @@ def geometry_for(outputs: DataparserOutputs, parser_config: Any) -> SceneGeometr
 
 def is_transparent(path: Path) -> bool:
     """Whether at least a hundredth of an image's pixels are see-through."""
-    try:
-        with Image.open(path) as image:
-            if "A" not in image.getbands() and "transparency" not in image.info:
-                return False
-            alpha = np.asarray(image.convert("RGBA"))[:, :, 3]
-    except (OSError, SyntaxError, ValueError) as error:
-        fail(unreadable(path, error))
+    with opened(path) as image:
+        color = to_color(image, path)
+        if color.mode != "RGBA":
+            return False
+        alpha = np.asarray(color)[:, :, 3]
     return bool((alpha < 128).mean() > 0.01)

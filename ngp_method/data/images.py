@@ -16,91 +16,55 @@ import numpy.typing as npt
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from PIL import Image
 from rich.progress import track
 from torch import Tensor
 
-from ngp_method.data.views import unreadable
+from ngp_method.data.decoding import Header, decode, read_header
+from ngp_method.data.masks import MaskFiles, decode_mask, say_blank
 from ngp_method.errors import fail
 
 
-def decode(path: Path, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """An image file as RGB or RGBA bytes.
+def must_turn(path: Path, found: Header, expected: tuple[int, int], factor: float) -> bool:
+    """Compares a picture's size with its camera's.
 
     Args:
-        path: any image Pillow reads; grey, palette, CMYK and 16-bit images are converted.
-        size: width and height to resize to (bilinear over the whole footprint, alpha-weighted, as nerfstudio does).
-
-    Returns:
-        [height, width, 3 or 4] uint8; alpha is straight, not premultiplied.
-
-    Raises:
-        UserError: unreadable or cut short.
-    """
-    try:
-        with Image.open(path) as opened:
-            image: Image.Image = opened
-            if image.mode.startswith("I;16") or image.mode == "I":
-                # Pillow's own conversion clips 16-bit values instead of scaling them
-                image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-            alpha = "A" in image.getbands() or "transparency" in image.info
-            mode = "RGBA" if alpha else "RGB"
-            converted = image if image.mode == mode else image.convert(mode)
-            if converted.size != size:
-                converted = converted.resize(size, resample=Image.Resampling.BILINEAR)
-            return np.array(converted, dtype=np.uint8)
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        fail(unreadable(path, error))
-
-
-def check_size(path: Path, found: tuple[int, int], expected: tuple[int, int], factor: float) -> None:
-    """Compares an image file's size with what the scene's file says of it.
-
-    Args:
-        path: the image.
-        found: its width and height.
-        expected: the camera's, made smaller by ``factor``.
+        path: the picture.
+        found: its header.
+        expected: the camera's width and height, made smaller by ``factor``.
         factor: what the parser divided the camera's size by.
 
+    Returns:
+        whether the pixels must be turned as EXIF asks for: the camera is for the turned picture, not for the stored one.
+
     Raises:
-        UserError: they differ.
+        UserError: the camera is for neither.
     """
-    if (max(1, int(found[0] / factor)), max(1, int(found[1] / factor))) != expected:
-        said = f"{expected[0]}x{expected[1]}" if factor == 1.0 else f"{expected[0]}x{expected[1]} times {factor:g}"
-        fail(
-            f"{path} is {found[0]}x{found[1]} pixels, but its camera is for {said}; put the image of that size there "
-            "or mend w and h."
-        )
+    for size in (found.size, found.turned):
+        if (max(1, int(size[0] / factor)), max(1, int(size[1] / factor))) == expected:
+            return size != found.size
+    said = f"{expected[0]}x{expected[1]}" if factor == 1.0 else f"{expected[0]}x{expected[1]} times {factor:g}"
+    return fail(
+        f"{path} is {found.size[0]}x{found.size[1]} pixels, but its camera is for {said}; put the image of that size there "
+        "or mend w and h."
+    )
 
 
-def decode_mask(path: Path, size: tuple[int, int], image: Path) -> Tensor:
-    """A mask file as booleans: what is not black is kept.
+def check_memory(pixels: int, count: int) -> None:
+    """Looks whether pictures fit into the machine's memory before they are decoded.
 
     Args:
-        path: the mask, of the image file's size or of ``size``.
-        size: width and height of the result; nearest pixels are taken.
-        image: the image it belongs to.
-
-    Returns:
-        [height, width] bool.
+        pixels: of all pictures together, 3 bytes each.
+        count: of pictures, for the sentence.
 
     Raises:
-        UserError: unreadable, or of neither size.
+        UserError: they take more than the machine has.
     """
-    try:
-        with Image.open(path) as mask:
-            found = mask.size
-            array = np.asarray(mask)
-        with Image.open(image) as other:
-            whole = other.size
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        fail(unreadable(path, error))
-    if found not in (whole, size):
-        fail(f"{path} is {found[0]}x{found[1]} pixels, its image {image.name} {whole[0]}x{whole[1]}; make them equal.")
-    keep = array.reshape(found[1], found[0], -1).any(-1)
-    rows = (np.arange(size[1]) + 0.5) * found[1] / size[1]
-    columns = (np.arange(size[0]) + 0.5) * found[0] / size[0]
-    return torch.from_numpy(keep[rows.astype(np.int64)[:, None], columns.astype(np.int64)[None, :]])
+    needed, there = 3 * pixels, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there:
+        fail(
+            f"The {count} images need {needed / 1e9:.1f} GB of memory as bytes, and this machine has {there / 1e9:.1f} GB; "
+            "make them smaller with auto-data --downscale-factor 2 or more."
+        )
 
 
 class ByteDataset(InputDataset):
@@ -126,6 +90,7 @@ class ByteDataset(InputDataset):
         super().__init__(dataparser_outputs, scale_factor)
         self._full_size = dataparser_outputs.cameras
         self._factor = float(dataparser_outputs.metadata.get("image_downscale", 1.0))
+        self._mask_files = MaskFiles.of(dataparser_outputs)
         counts = (self.cameras.width * self.cameras.height).reshape(-1).cpu()
         self.starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
 
@@ -133,20 +98,18 @@ class ByteDataset(InputDataset):
         """Width and height of an image as it is trained on."""
         return int(self.cameras.width[index]), int(self.cameras.height[index])
 
-    def check_header(self, index: int) -> None:
+    def check_header(self, index: int) -> bool:
         """Opens an image without decoding it and compares its size.
+
+        Returns:
+            whether its pixels are to be turned as EXIF asks for.
 
         Raises:
             UserError: unreadable, or of another size than its camera.
         """
         path = self.image_filenames[index]
-        try:
-            with Image.open(path) as image:
-                found = image.size
-        except (OSError, SyntaxError, ValueError) as error:
-            fail(unreadable(path, error))
         expected = int(self._full_size.width[index]), int(self._full_size.height[index])
-        check_size(path, found, expected, self._factor)
+        return must_turn(path, read_header(path), expected, self._factor)
 
     def get_numpy_image(self, image_idx: int) -> npt.NDArray[np.uint8]:
         """The image, [H, W, 3 or 4] uint8; from memory if it is there.
@@ -158,15 +121,27 @@ class ByteDataset(InputDataset):
         if self.pixels is not None:
             rows = self.pixels[self.starts[image_idx] : self.starts[image_idx + 1]]
             return rows.reshape(height, width, -1).cpu().numpy()
-        self.check_header(image_idx)
-        return decode(self.image_filenames[image_idx], (width, height))
+        turn = self.check_header(image_idx)
+        return decode(self.image_filenames[image_idx], (width, height), turn)
 
     def mask(self, index: int) -> Tensor | None:
         """The pixels of an image that may be trained on, [H, W] bool; None where the scene has no masks."""
-        files = self._dataparser_outputs.mask_filenames
-        if files is None:
+        if self._mask_files is None:
             return None
-        return decode_mask(files[index], self.size(index), self.image_filenames[index])
+        files = self._mask_files[index]
+        return decode_mask(files, self.size(index), self.image_filenames[index])
+
+    def visible(self) -> list[int]:
+        """The images of which masks leave at least a pixel; the others are counted in one line.
+
+        Raises:
+            UserError: a mask is unreadable or of the wrong size.
+        """
+        if self._mask_files is None:
+            return list(range(len(self)))
+        kept = [bool(mask.any()) for mask in map(self.mask, range(len(self))) if mask is not None]
+        say_blank([file.name for file, some in zip(self.image_filenames, kept, strict=True) if not some], len(self))
+        return [index for index, some in enumerate(kept) if some]
 
     def get_data(self, image_idx: int, image_type: Literal["uint8", "float32"] = "float32") -> dict[str, Any]:
         """One image as nerfstudio's dataset gives it: ``image_idx``, ``image``, and ``mask`` [H, W, 1] bool if any."""
@@ -198,6 +173,7 @@ class ByteDataset(InputDataset):
 
     def _decode_all(self) -> Tensor:
         total = int(self.starts[-1])
+        check_memory(total, len(self))
         store = torch.empty((total, 3), dtype=torch.uint8)
         with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
             decoded = pool.map(self.get_image_uint8, range(len(self)))

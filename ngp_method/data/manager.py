@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 import torch
 import tyro
@@ -122,7 +122,11 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
         self.eval_batches = self._batches(self.eval_dataset, self.config.eval_num_rays_per_batch)
         self.eval_pixel_sampler: Any = self.eval_batches
         self.eval_ray_generator: Any = self._rays(self.eval_dataset)
-        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(self.eval_dataset, device=self.device)
+        # a held-out image that its mask hides altogether has no PSNR
+        seen = cast(Any, tuple(self.eval_dataset.visible()))
+        self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(
+            self.eval_dataset, image_indices=seen or None, device=self.device
+        )
         self.eval_dataloader = RandIndicesEvalDataloader(self.eval_dataset, device=self.device)
         if self.test_mode == "val":
             self.eval_batches.load()

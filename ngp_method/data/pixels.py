@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ngp_method.data.images import ByteDataset
+from ngp_method.data.masks import say_blank
 from ngp_method.errors import fail
 from ngp_method.kernels.batch import PixelTable, pick_pixels
 from ngp_method.kernels.interface_batch import BatchKernels
@@ -118,14 +119,17 @@ class KeptRuns:
     @classmethod
     def of(cls, dataset: ByteDataset, device: torch.device | str) -> KeptRuns | None:
         """Of the masks of a split, one image at a time; None where all pixels may be drawn."""
-        bounds = []
+        bounds, blank = [], []
         for index in range(len(dataset)):
             keep = _mask(dataset, index)
             if keep is None:
                 return None
+            if not bool(keep.any()):
+                blank.append(dataset.image_filenames[index].name)
             edges = torch.nn.functional.pad(keep.reshape(-1).to(torch.int8), (1, 1)).diff()
             first = int(dataset.starts[index])
             bounds.append(torch.stack([(edges == 1).nonzero()[:, 0] + first, (edges == -1).nonzero()[:, 0] + first]))
+        say_blank(blank, len(dataset))
         starts, stops = torch.cat(bounds, dim=1)
         return cls(starts, stops, device)
 

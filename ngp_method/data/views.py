@@ -12,7 +12,6 @@ import numpy as np
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 
 from ngp_method.errors import fail
@@ -33,7 +32,9 @@ class View:
         fx, fy, cx, cy: intrinsics in pixels of the image file.
         distortion: k1, k2, k3, k4, p1, p2 as nerfstudio orders them.
         camera_type: nerfstudio's lens model.
-        mask, depth: files beside the image, if any.
+        mask: a file that is black where the image is not to be used (nerfstudio), if any.
+        hidden: a file that is black where the image *is* to be used (instant-ngp's dynamic_mask_NAME.png), if any.
+        depth: a file with depths, if any.
     """
 
     image: Path
@@ -48,20 +49,8 @@ class View:
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     camera_type: CameraType = CameraType.PERSPECTIVE
     mask: Path | None = None
+    hidden: Path | None = None
     depth: Path | None = None
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Width and height from the file's header; the pixels are not decoded.
-
-    Raises:
-        UserError: the file is no image that Pillow can read.
-    """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (OSError, SyntaxError, ValueError) as error:
-        fail(unreadable(path, error))
 
 
 def unreadable(path: Path, error: BaseException) -> str:
@@ -98,9 +87,14 @@ def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
         fail(f"{where} has a transform_matrix whose last row is not 0 0 0 1; {mend}")
     rotation = pose[:3, :3]
     det = float(np.linalg.det(rotation))
-    if det <= 0.0:
-        kind = "mirrored" if det < 0.0 else "singular"
-        fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is {kind}); {mend}")
+    if det < 0.0:
+        fail(
+            f"{where} has a transform_matrix that is no camera pose (its 3x3 block is mirrored: a left-handed frame). A "
+            "camera's axes are x right, y up, z backwards: negate the column of the one axis that your exporter points the other "
+            f"way (y where it points down, z where it points ahead), or {mend}"
+        )
+    if det == 0.0:
+        fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is singular); {mend}")
     scale = det ** (1.0 / 3.0)
     if np.abs(rotation.T @ rotation / scale**2 - np.eye(3)).max() > 2.0 * POSE_TOLERANCE:
         fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is not a rotation); {mend}")

@@ -45,18 +45,28 @@ class ImageMetrics:
         self._weights: Optional[dict[str, Tensor]] = None
         self._looked = False
 
-    def __call__(self, predicted: Tensor, truth: Tensor) -> dict[str, float]:
+    def __call__(self, predicted: Tensor, truth: Tensor, keep: Optional[Tensor] = None) -> dict[str, float]:
         """psnr (dB), ssim and, if it can be had, lpips of one picture.
 
         Args:
             predicted: [H, W, 3] in [0, 1], any float type; what lies outside is clipped.
             truth: the same.
+            keep: pixels that count, [H, W, 1] bool, as a mask leaves them: psnr is that of these alone; for ssim and
+                lpips, which look at neighbourhoods, the others are set equal. Default: all. Where none is left, nothing
+                is measured.
         """
         if predicted.shape != truth.shape or predicted.ndim != 3 or predicted.shape[-1] != 3:
             raise ValueError(f"Pictures must both be [H, W, 3], not {[*predicted.shape]} and {[*truth.shape]}.")
         with torch.no_grad():
             first, second = (x.detach().float().clamp(0.0, 1.0).movedim(-1, 0)[None] for x in (predicted, truth))
-            values = {"psnr": psnr(first, second)}
+            if keep is not None and not bool(keep.all()):
+                kept = keep.reshape(first.shape[-2:]).to(first.device)
+                if not bool(kept.any()):
+                    return {}
+                first = torch.where(kept, first, second)
+                values = {"psnr": psnr(first[..., kept], second[..., kept])}
+            else:
+                values = {"psnr": psnr(first, second)}
             if min(first.shape[-2:]) >= SSIM_MIN_SIZE:
                 values["ssim"] = ssim(first, second)
             weights = self._find_weights()
@@ -75,7 +85,7 @@ class ImageMetrics:
 
 
 def psnr(first: Tensor, second: Tensor) -> float:
-    """Peak signal-to-noise ratio in dB of pictures [..., 3, H, W] in [0, 1]; infinite if they are the same."""
+    """Peak signal-to-noise ratio in dB of pictures or pixels of equal shape in [0, 1]; infinite if they are the same."""
     mse = float(F.mse_loss(first, second))
     return math.inf if mse == 0.0 else -10.0 * math.log10(mse)
 

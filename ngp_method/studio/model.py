@@ -229,7 +229,7 @@ class InstantHashModel(Model):
     def get_image_metrics_and_images(
         self, outputs: dict[str, Tensor], batch: dict[str, Any]
     ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """PSNR, SSIM and, where its weights are there, LPIPS of a picture; pictures for the log."""
+        """PSNR, SSIM and, where its weights are there, LPIPS of what a picture's mask leaves; pictures for the log."""
         predicted = outputs["rgb"]
         truth = over_background(batch["image"].to(predicted), self.background(predicted))
         images = {
@@ -237,7 +237,7 @@ class InstantHashModel(Model):
             "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
             "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
         }
-        return self.image_metrics(predicted, truth), images
+        return self.image_metrics(predicted, truth, batch.get("mask")), images
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Straight-alpha picture [..., 4]: the background is taken out again, whatever it was."""

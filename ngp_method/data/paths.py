@@ -1,0 +1,185 @@
+"""Names in a scene's JSON -> files: written on another machine, with another separator, ending or case, or moved since.
+
+A name is first looked for where it says, spelt as people's systems spell it. Where none of the names is found so, the folder
+was renamed or came from elsewhere, and the files are looked for by their names beneath the folder of the JSON file. Where some
+are found, the others are missing: a file of the same name somewhere else is then another picture as likely as not.
+"""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote
+
+from ngp_method.data.decoding import IMAGE_SUFFIXES, reads_heif
+from ngp_method.data.messages import say_once
+from ngp_method.errors import fail
+
+HEIF_SUFFIXES = (".heic", ".heif")
+
+PICTURE_ENDINGS = {*(s.casefold() for s in IMAGE_SUFFIXES), ".dng", ".cr2", ".nef", ".arw", ".raw", ".exr", ".gif", ".ppm"}
+"""Endings that a name may have been given before its picture was converted to another kind."""
+
+SPLITS = {"train", "val", "test"}
+"""Folders of splits, in which Blender scenes have different pictures of the same names."""
+
+OTHER_ROLES = ("mask", "depth", "normal", "semantic", "segment")
+"""Words in the names of folders that hold something else than the pictures of the same names."""
+
+
+def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Path] = ()) -> list[Path | None]:
+    """The files that the entries of a JSON file name; what was not where it says is counted in one line.
+
+    Args:
+        file: the JSON file; names are relative to its folder.
+        names: as written there, with or without an ending.
+        key: what they stand under, for messages; ``file_path`` and ``*_filenames`` name pictures.
+        taken: files that are something else, and are not looked at where a folder was moved.
+
+    Returns:
+        a file for each name, or None where there is none.
+
+    Raises:
+        UserError: several files might be meant.
+    """
+    search = _Search(file, key, set(taken))
+    found = [search.where_it_says(name) for name in names]
+    if not any(found):
+        found = [search.moved(name) for name in names]
+        _all_different(list(zip(names, found)), file, key)
+    other = [
+        (name, path) for name, path in zip(names, found) if path is not None and not _same(file.parent / _slashes(name), path)
+    ]
+    if other:
+        name, path = other[0]
+        say_once(
+            f"{len(other)} of {len(names)} files that {file} names as {key} are under another name or in another folder, as "
+            f"{_shown(path, file)} for {name}."
+        )
+    return found
+
+
+class _Search:
+    """Looks for the names of one key of one file; listings are read once.
+
+    Args:
+        file: the JSON file.
+        key: what the names stand under.
+        taken: files that are something else.
+    """
+
+    def __init__(self, file: Path, key: str, taken: set[Path]) -> None:
+        self.file, self.folder, self.key, self.taken = file, file.parent, key, taken
+        self.pictures = key == "file_path" or key.endswith("_filenames")
+        self._listings: dict[Path, Mapping[str, list[Path]]] = {}
+        self._beneath: Mapping[str, list[Path]] | None = None
+
+    def where_it_says(self, name: str) -> Path | None:
+        for spelt in dict.fromkeys((name, _slashes(name), unquote(_slashes(name)))):
+            path = self.folder / spelt
+            if path.is_file() and not (self.pictures and path.suffix.casefold() in HEIF_SUFFIXES and not reads_heif()):
+                return path
+            for suffix in IMAGE_SUFFIXES:
+                if path.name and (candidate := path.with_name(path.name + suffix)).is_file():
+                    return candidate
+        path = self.folder / _slashes(name)
+        return self._alike(path) or (path if path.is_file() else None)
+
+    def _alike(self, path: Path) -> Path | None:
+        """In the same folder: the name in another case or Unicode form, or a picture that was converted."""
+        if path.parent not in self._listings:
+            self._listings[path.parent] = _by_spelling(path.parent)
+        listing = self._listings[path.parent]
+        name = _spelling(path.name)
+        there = [p for p in listing.get(name, ()) if p.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()]
+        if not there and self.pictures and Path(name).suffix in PICTURE_ENDINGS:
+            there = [p for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)) for p in listing.get(Path(name).stem + s, ())]
+            there = [p for p in there if p.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()]
+        return self._one(there, path.name)
+
+    def moved(self, name: str) -> Path | None:
+        """Beneath the folder of the JSON file: that with the name's last parts, the more of them the better."""
+        if self._beneath is None:
+            self._beneath = _by_spelling(self.folder, deep=True)
+        wanted = [_spelling(part) for part in PurePosixPath(unquote(_slashes(name))).parts]
+        last = wanted[-1]
+        ended = Path(last).suffix in PICTURE_ENDINGS
+        spelt = [last] if ended else [last, *(last + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)))]
+        there = [path for one in spelt for path in self._beneath.get(one, ()) if self._may_be(path, wanted)]
+        if not there and ended and self.pictures:
+            others = [Path(last).stem + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES))]
+            there = [path for one in others for path in self._beneath.get(one, ()) if self._may_be(path, wanted)]
+        common = [_common_tail([_spelling(part) for part in path.parts], wanted) for path in there]
+        return self._one([path for path, parts in zip(there, common) if parts == max(common)], name)
+
+    def _may_be(self, path: Path, wanted: Sequence[str]) -> bool:
+        """Whether a file is of the kind that is looked for, as far as the names of its folders tell."""
+        if path in self.taken:
+            return False
+        folders = [_spelling(part) for part in path.relative_to(self.folder).parts[:-1]]
+        if SPLITS.intersection(folders).difference(wanted):
+            return False
+        return not self.pictures or not any(
+            word in part for word in OTHER_ROLES for part in folders if not any(word in own for own in wanted[:-1])
+        )
+
+    def _one(self, there: Sequence[Path], name: str) -> Path | None:
+        if len(there) > 1:
+            both = " or ".join(_shown(path, self.file) for path in sorted(there)[:2])
+            fail(
+                f'{self.file} names "{name}" as {self.key}, which may be {both}; write the right one there, or move the other '
+                "out of the folder."
+            )
+        return there[0] if there else None
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")
+
+
+def _spelling(name: str) -> str:
+    """A file's name without what file systems change in it: macOS decomposes letters, Windows does not tell case."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _by_spelling(folder: Path, deep: bool = False) -> Mapping[str, list[Path]]:
+    """Files of a folder by how their names are spelt; ``deep``: of the folders in it too, hidden ones left out."""
+    listing: dict[str, list[Path]] = defaultdict(list)
+    for root, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if deep and not name.startswith(".")]
+        for name in files:
+            listing[_spelling(name)].append(Path(root) / name)
+    return listing
+
+
+def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of the last parts of two paths are the same; the names themselves, which may differ in ending, are one."""
+    count = 1
+    for one, other in zip(reversed(first[:-1]), reversed(second[:-1])):
+        if one != other:
+            break
+        count += 1
+    return count
+
+
+def _same(listed: Path, path: Path) -> bool:
+    """Whether a file is where it was said to be; an ending left out by the writer counts as said."""
+    return path == listed or (path.parent == listed.parent and path.name in {listed.name + s for s in IMAGE_SUFFIXES})
+
+
+def _shown(path: Path, file: Path) -> str:
+    return str(path.relative_to(file.parent)) if path.is_relative_to(file.parent) else str(path)
+
+
+def _all_different(found: Sequence[tuple[str, Path | None]], file: Path, key: str) -> None:
+    """A file that was looked for by its name stands for one entry only."""
+    first: dict[Path, str] = {}
+    for name, path in found:
+        if path is not None and first.setdefault(path, name) != name and key == "file_path":
+            fail(
+                f'{file} names "{first[path]}" and "{name}" as {key}, and {_shown(path, file)} is the only file of that name; '
+                "put the files where they are named, or mend the names."
+            )
