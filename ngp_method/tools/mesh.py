@@ -211,8 +211,9 @@ def to_original_frame(mesh: trimesh.Trimesh, transform: Tensor, scale: float) ->
 def write_ply(mesh: trimesh.Trimesh, path: Path) -> None:
     """Writes a mesh with vertex colours as binary PLY, positions in float64: trimesh's writer has float32 alone, which keeps
     half a metre of a survey's northings."""
+    visual: Any = mesh.visual  # ColorVisuals, as extract_mesh made it
     vertices = np.empty(len(mesh.vertices), [("position", "<f8", 3), ("color", "u1", 4)])
-    vertices["position"], vertices["color"] = mesh.vertices, mesh.visual.vertex_colors
+    vertices["position"], vertices["color"] = mesh.vertices, visual.vertex_colors
     faces = np.empty(len(mesh.faces), [("count", "u1"), ("vertices", "<i4", 3)])
     faces["count"], faces["vertices"] = 3, mesh.faces
     header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
