@@ -22,8 +22,9 @@ CANDIDATES = 20_000
 TRIES = 200
 """How many times as many are drawn before a hull counts as too small to be found by chance."""
 
-DISTANCE = 4.0
-"""Mean distance of cameras and points in the units written: 3.7 in the author's scene (models/camera.json there)."""
+DISTANCE = 16.0
+"""Mean distance of cameras and points in the units written, on which LiteSplat's fixed learning rates depend. 3.7 in the author's
+scene (models/camera.json there); on lego 16 is better by 1.9 dB after ten minutes than 4, and it is the better that is compared."""
 
 
 def check_lenses(cameras: Any, where: Path) -> None:
