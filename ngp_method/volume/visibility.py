@@ -41,8 +41,8 @@ class Lens(Protocol):
     camera_type: Tensor
 
 
-BLOCK = 8
-"""Edge of a block, in lattice points."""
+BLOCK, PART = 8, 4
+"""Edges of a block and of an eighth of it, in lattice points."""
 
 
 @torch.no_grad()
@@ -82,24 +82,47 @@ def _seen_points(views: Sequence[_Camera], low: Tensor, cell: float, count: int,
         for axis in range(3):
             seen = seen.narrow(axis, 0, blocks) & seen.narrow(axis, 1, blocks)
         whole |= seen
-    first, inner = low + BLOCK * cell * _lattice(blocks), cell * _lattice(BLOCK)
-    wanted, points = ~whole.flatten(), whole.flatten()[:, None].repeat(1, BLOCK**3)
-    middles, radius = first + 0.5 * (BLOCK - 1) * cell, 0.5 * 3**0.5 * (BLOCK - 1) * cell
-    rest = torch.nonzero(wanted)[:, 0]
-    for camera in views:
-        near_it = rest[_reaches(camera, middles[rest], radius, near)]
-        if not near_it.numel():
-            continue
-        left = torch.nonzero(~points[near_it])
-        block, point = near_it[left[:, 0]], left[:, 1]
-        local = camera.local(first).index_select(0, block) + (inner @ camera.pose[:, :3]).index_select(0, point)
-        hit = _in_picture(camera, local, near)
-        points[block[hit], point[hit]] = True
-        wanted[near_it] = ~points[near_it].all(-1)
-        rest = rest[wanted[rest]]
-    # Block by block -> point by point.
-    ordered = points.view(blocks, blocks, blocks, BLOCK, BLOCK, BLOCK).permute(0, 3, 1, 4, 2, 5)
+    points = _border_points(views, low, cell, whole, near)
+    # Block by block, part by part -> point by point.
+    ordered = points.view(*[blocks] * 3, 2, 2, 2, PART, PART, PART).permute(0, 3, 6, 1, 4, 7, 2, 5, 8)
     return ordered.reshape(*[blocks * BLOCK] * 3)[:count, :count, :count]
+
+
+def _border_points(views: Sequence[_Camera], low: Tensor, cell: float, whole: Tensor, near: float) -> Tensor:
+    """Which points of blocks some camera sees, [M^3 * 8, 64] bool: eight parts a block, the points of each.
+
+    Args:
+        views, low, cell, near: as in :func:`_seen_points`.
+        whole: [M, M, M] bool, blocks that are known to be seen whole.
+    """
+    blocks = low + BLOCK * cell * _lattice(len(whole))
+    parts = (blocks[:, None] + PART * cell * _lattice(2)).reshape(-1, 3)
+    inner, corners = cell * _lattice(PART), cell * (PART - 1) * _lattice(2)
+    points = whole.reshape(-1, 1).expand(-1, 8).reshape(-1, 1).repeat(1, PART**3)
+    opened, rest = ~points[:, 0], torch.nonzero(~whole.flatten())[:, 0]
+    (block_middle, block_radius), (part_middle, part_radius) = _balls(blocks, BLOCK, cell), _balls(parts, PART, cell)
+    for camera in views:
+        near_it = rest[_reaches(camera, block_middle[rest], block_radius, near)]
+        some = (8 * near_it[:, None] + torch.arange(8)).flatten()
+        some = some[opened[some]]
+        some = some[_reaches(camera, part_middle[some], part_radius, near)]
+        if not some.numel():
+            continue
+        first, turn = camera.local(parts[some]), camera.pose[:, :3]
+        all_of = _in_picture(camera, (first[:, None] + corners @ turn).reshape(-1, 3), near).view(-1, 8).all(-1)
+        points[some[all_of]] = True
+        border, first = some[~all_of], first[~all_of]
+        part, point = torch.nonzero(~points[border]).unbind(-1)
+        hit = _in_picture(camera, first.index_select(0, part) + (inner @ turn).index_select(0, point), near)
+        points[border[part[hit]], point[hit]] = True
+        opened[some] = ~points[some].all(-1)
+        rest = rest[opened.view(-1, 8)[rest].any(-1)]
+    return points
+
+
+def _balls(first: Tensor, edge: int, cell: float) -> tuple[Tensor, float]:
+    """Middles [P, 3] and radius of balls around blocks with so many points along an edge, whose first points are given."""
+    return first + 0.5 * (edge - 1) * cell, 0.5 * 3**0.5 * (edge - 1) * cell
 
 
 def _lattice(count: int) -> Tensor:
