@@ -24,6 +24,8 @@ def settle(config: Any, found: dict[str, Any]) -> None:
 
     Settings that were given by name stay: what does not fit the checkpoint then is refused when it is loaded.
     """
+    if not found:
+        return
     placement, manager, model = found.get("placement"), config.datamanager, config.model
     if placement is not None and hasattr(manager, "placement"):
         manager.placement = tuple(placement)
