@@ -44,6 +44,7 @@ mount -t proc proc "$folder/proc"
 mount --bind /dev "$folder/dev"
 mount -t tmpfs tmpfs "$folder/dev/shm"
 cp /etc/resolv.conf "$folder/etc/resolv.conf"
+echo '127.0.0.1 localhost' >"$folder/etc/hosts"  # which Debian's installer writes, and debootstrap does not
 
 taken=()
 for file in /etc/pip.conf /etc/xdg/pip/pip.conf; do

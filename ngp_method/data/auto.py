@@ -22,7 +22,6 @@ from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
 from ngp_method.data.capture import Capture, NgpFrame, view_indices
-from ngp_method.data.decoding import IMAGE_SUFFIXES
 from ngp_method.data.detect import Source, detect, read_capture
 from ngp_method.data.frames import say_unplaced
 from ngp_method.data.geometry import (
@@ -102,7 +101,7 @@ class AutoDataParser(DataParser):
         say_once(f"data: {source.kind} ({source.why}) in {source.folder}")
         capture = read_capture(source)
         if source.kind != "colmap":
-            say_unplaced(capture.views, IMAGE_SUFFIXES)
+            say_unplaced(capture.views)
         factor = _factor(config.downscale_factor)
         indices = view_indices(capture, split, config.eval_mode, config.eval_interval, config.train_split_fraction)
         placed = place(capture, config)
@@ -116,7 +115,7 @@ class AutoDataParser(DataParser):
         depths = [view.depth for view in views if view.depth is not None]
         if len(depths) == len(views):
             metadata |= {"depth_filenames": depths, "depth_unit_scale_factor": config.depth_unit_scale_factor}
-        return DataparserOutputs(
+        return PreciseOutputs(
             image_filenames=[view.image for view in views],
             cameras=cameras,
             alpha_color=None,
@@ -128,13 +127,23 @@ class AutoDataParser(DataParser):
         )
 
 
+class PreciseOutputs(DataparserOutputs):
+    """nerfstudio's outputs with a transform in float64, which its own conversion of float32 poses does not take."""
+
+    def transform_poses_to_original_space(
+        self, poses: Tensor, camera_convention: Literal["opengl", "opencv"] = "opencv"
+    ) -> Tensor:
+        """World poses [N, 3, 4] -> the frame the data was captured in, [N, 3, 4] float64 (``ns-export cameras``)."""
+        return super().transform_poses_to_original_space(poses.double(), camera_convention)
+
+
 @dataclass
 class Placed:
     """A capture in the world.
 
     Attributes:
         poses: camera to world of every view, [N, 3, 4] float32.
-        transform: [3, 4], and scale: original position p -> scale * (transform @ p), as nerfstudio stores them.
+        transform: [3, 4] float64, and scale: original position p -> scale * (transform @ p), as nerfstudio stores them.
         geometry: where the unit cube lies.
     """
 
@@ -196,8 +205,8 @@ def _place_ngp(capture: Capture, config: AutoDataParserConfig) -> Placed:
     poses = _file_poses(capture)
     shift = torch.tensor(frame.offset, dtype=torch.float64) - 0.5
     poses[:, :, 3] = poses[:, :, 3] * frame.scale + shift
-    transform = torch.eye(4)[:3]
-    transform[:, 3] = (shift / frame.scale).float()
+    transform = torch.eye(4, dtype=torch.float64)[:3]
+    transform[:, 3] = shift / frame.scale
     geometry = geometry_from_ngp(frame, poses[:, :, 3], 0.0, f"{capture.file.name}'s own")
     return Placed(poses.float(), transform, frame.scale, geometry)
 
@@ -216,17 +225,26 @@ def _place_blender(capture: Capture, config: AutoDataParserConfig) -> Placed:
             # opaque pictures taken from inside that box: a real scene in Blender's layout
             sight = sight_of(to_cameras(capture.views, poses.float(), 1.0), None, False)
             geometry = _override_geometry(geometry_from_sight(sight), sight.origins, 1.0, config)
-    return Placed(poses.float(), torch.eye(4)[:3], 1.0, geometry)
+    return Placed(poses.float(), torch.eye(4, dtype=torch.float64)[:3], 1.0, geometry)
 
 
 def _place_nerfstudio(capture: Capture, config: AutoDataParserConfig) -> Placed:
-    square = torch.eye(4).repeat(len(capture.views), 1, 1)
-    square[:, :3] = _file_poses(capture).float()
+    square = torch.eye(4, dtype=torch.float64).repeat(len(capture.views), 1, 1)
+    square[:, :3] = _file_poses(capture)
+    # Positions of a survey have seven digits before the point, more than float32 holds. nerfstudio turns poses in one type or
+    # another, so it is given positions near the origin, and what is taken off them is put back into the transform.
+    middle = square[:, :3, 3].median(0).values
+    square[:, :3, 3] -= middle
     poses, transform = camera_utils.auto_orient_and_center_poses(
-        square,
+        square.float(),
         method=cast(Any, capture.orientation or config.orientation_method),
         center_method=config.center_method,
     )
+    poses, transform = poses.double(), transform.double()
+    if config.center_method == "none":  # the origin stays where it was
+        poses[:, :3, 3] += transform[:, :3] @ middle
+    else:
+        transform[:, 3] -= transform[:, :3] @ middle
     scale = 1.0
     if config.auto_scale_poses:
         reach = float(poses[:, :3, 3].abs().max())
@@ -236,17 +254,17 @@ def _place_nerfstudio(capture: Capture, config: AutoDataParserConfig) -> Placed:
 
     points = None
     if capture.points is not None:
-        moved = capture.points @ transform[:, :3].double().numpy().T + transform[:, 3].double().numpy()
+        moved = capture.points @ transform[:, :3].numpy().T + transform[:, 3].numpy()
         points = torch.from_numpy(moved * scale)
     sight = sight_of(to_cameras(capture.views, poses, 1.0), points, is_transparent(capture.views[0].image))
     geometry = _override_geometry(geometry_from_sight(sight), sight.origins, scale, config)
 
     full = transform
     if capture.applied_transform is not None:
-        applied = torch.eye(4)
-        applied[:3] = torch.from_numpy(capture.applied_transform).float()
+        applied = torch.eye(4, dtype=torch.float64)
+        applied[:3] = torch.from_numpy(capture.applied_transform)
         full = transform @ applied
-    return Placed(poses, full, scale * capture.applied_scale, geometry)
+    return Placed(poses.float(), full, scale * capture.applied_scale, geometry)
 
 
 def _positive(scale: float) -> float:

@@ -1,150 +1,200 @@
-"""Reads a COLMAP model (text or binary) and its images: views in nerfstudio's axes, and the sparse points.
+"""Reads a COLMAP model and its images: views in nerfstudio's axes, and the sparse points.
 
-The file formats are read by nerfstudio's own ``colmap_parsing_utils``; axes, image order and split lists are those of
-its ``colmap`` parser, so that both give the same cameras. Nothing is written, and no question is asked.
+Axes, image order and split lists are those of nerfstudio's ``colmap`` parser, so that both give the same cameras. Nothing is
+written, and no question is asked.
 """
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE
-from nerfstudio.data.utils import colmap_parsing_utils as model_files
-from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
-from numpy.typing import NDArray
+from nerfstudio.data.utils.colmap_parsing_utils import qvec2rotmat
 
 from ngp_method.data.capture import Capture
+from ngp_method.data.colmap_lenses import lens_of, refuse_lens
 from ngp_method.data.messages import say_once
-from ngp_method.data.views import View, check_focal, check_pose, reason_of
+from ngp_method.data.models import Camera, Image, find_models, homes_of, read_cameras, read_images, read_points, suffix_of
+from ngp_method.data.pictures import Found, copies_in, find_pictures, fit_to_pictures, unposed
+from ngp_method.data.views import View, check_focal, check_pose
 from ngp_method.errors import fail
-
-MODEL_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse", "colmap/sparse")
-IMAGE_FOLDERS = ("images", "input", "rgb", ".")
 
 WORLD_TO_NERFSTUDIO = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
 """COLMAP's guess of gravity is +y; nerfstudio's worlds have z up (its colmap parser does the same)."""
 
-
-def find_model(folder: Path) -> Path | None:
-    """The folder with ``cameras.bin`` or ``cameras.txt``, or None."""
-    for name in MODEL_FOLDERS:
-        for suffix in (".bin", ".txt"):
-            if (folder / name / f"cameras{suffix}").is_file() and (folder / name / f"images{suffix}").is_file():
-                return folder / name
-    return None
+MASK_FOLDERS = ("masks", "mask")
 
 
-def read_colmap(folder: Path, model: Path) -> Capture:
+def find_model(data: Path) -> Path | None:
+    """The folder of the COLMAP model that is read, or None: where there are several, the one with most pictures at hand.
+
+    COLMAP writes one model for each part of the pictures that it could not join with the others.
+    """
+    models = find_models(data)
+    if len(models) < 2:
+        return models[0] if models else None
+    listed = {model: [image.name for image in read_images(model)] for model in models}
+
+    def worth(model: Path) -> tuple[bool, int, int]:
+        readable = all(lens_of(camera) is not None for camera in read_cameras(model).values())
+        at_hand = len(find_pictures(homes_of(data, model), listed[model]).files)
+        return readable and at_hand > 0, at_hand, len(listed[model])
+
+    largest = max(models, key=worth)
+    others = ", ".join(f"{model.relative_to(data)} ({len(listed[model])} images)" for model in models if model != largest)
+    say_once(
+        f"{data} holds {len(models)} COLMAP models; {largest.relative_to(data)} with {len(listed[largest])} images is taken, "
+        f"not used: {others}."
+    )
+    return largest
+
+
+def read_colmap(data: Path, model: Path) -> Capture:
     """Everything a COLMAP folder says.
 
     Args:
-        folder: holds the images (``images/``, ``input/``, ``rgb/`` or the folder itself).
-        model: holds cameras, images and points3D as ``.bin`` or ``.txt``.
+        data: the scene's folder.
+        model: holds cameras, images and points3D as ``.bin`` or ``.txt``; see :func:`find_model`.
 
     Raises:
         UserError: a broken model, a lens model nerfstudio has not, or no image.
     """
-    text = (model / "cameras.txt").is_file()
-    suffix = ".txt" if text else ".bin"
-    images_file = model / f"images{suffix}"
-    read = model_files
-    cameras = _read(model / f"cameras{suffix}", read.read_cameras_text if text else read.read_cameras_binary)
-    images = _read(images_file, read.read_images_text if text else read.read_images_binary)
-    listed = [images[key] for key in sorted(images)]
+    images_file = model / f"images{suffix_of(model)}"
+    cameras, listed = read_cameras(model), read_images(model)
     if not listed:
         fail(f"{images_file} lists no images; run COLMAP's mapper again.")
-    root = _image_root(folder, [image.name for image in listed])
+    posed = _posed(listed, images_file)
+    homes = homes_of(data, model)
+    found = find_pictures(homes, [image.name for image in listed])
     views = []
-    for image in listed:
-        path = root / image.name
-        if path.is_file():
+    for image in posed:
+        if image.name in found.files:
             if image.camera_id not in cameras:
                 fail(f'{images_file}: image "{image.name}" names camera {image.camera_id}, which the model has not.')
-            views.append(_view(path, image, cameras[image.camera_id], images_file))
+            views.append(_view(found.files[image.name], image, cameras[image.camera_id], images_file))
     if not views:
-        fail(
-            f"None of the {len(listed)} images listed in {images_file} is there, the first would be "
-            f"{folder / IMAGE_FOLDERS[0] / listed[0].name}; put the images there."
-        )
-    if len(views) < len(listed):
-        say_once(
-            f"{len(listed) - len(views)} of {len(listed)} frames listed in {images_file} have no image; "
-            f"training on the other {len(views)}."
-        )
+        _no_pictures(found, images_file, listed)
+    _say_what_was_found(found, homes, images_file, posed)
+    views = fit_to_pictures(views, model)
+    points = read_points(model)
     return Capture(
         kind="colmap",
         file=model,
-        views=views,
-        splits=_split_lists(folder, views),
-        points=_points(model),
+        views=_with_masks(views, found.root, homes),
+        splits=_split_lists(data, views),
+        points=None if points is None else points @ WORLD_TO_NERFSTUDIO[:, :3].T,
         applied_transform=WORLD_TO_NERFSTUDIO,
     )
 
 
-def _read(path: Path, reader: Callable[[Path], Any]) -> Any:
-    """A model file's content; kept while the file stays as it is, for each split asks for it anew."""
-    try:
-        state = path.stat()
-        return _read_once(path, reader, state.st_mtime_ns, state.st_size)
-    except (struct.error, ValueError, KeyError, IndexError, OSError, UnicodeDecodeError, StopIteration) as error:
-        fail(f"{path} cannot be read as part of a COLMAP model ({reason_of(error, path)}); export the model anew.")
+def _posed(listed: Sequence[Image], images_file: Path) -> list[Image]:
+    """The images that have a pose: some writers list the others with NaN or a quaternion of zeros."""
+    posed = [i for i in listed if np.isfinite((*i.qvec, *i.tvec)).all() and np.linalg.norm(i.qvec) > 1e-6]
+    if not posed:
+        fail(f"None of the {len(listed)} images in {images_file} has a pose (NaN or zeros); run COLMAP's mapper again.")
+    if len(posed) < len(listed):
+        say_once(
+            f"{len(listed) - len(posed)} of {len(listed)} images in {images_file} have no pose (NaN or a quaternion of zeros); "
+            "they are left out."
+        )
+    return posed
 
 
-@lru_cache(maxsize=3)
-def _read_once(path: Path, reader: Callable[[Path], Any], mtime: int, size: int) -> Any:
-    return reader(path)
+def _no_pictures(found: Found, images_file: Path, listed: Sequence[Image]) -> None:
+    first = listed[0].name
+    if found.unclear:
+        first = found.unclear[0]
+        fail(
+            f"None of the {len(listed)} images listed in {images_file} can be told: several files may be meant by "
+            f'"{first}", or one by several names; put the images where {found.root / first} leads.'
+        )
+    fail(
+        f"None of the {len(listed)} images listed in {images_file} is there, the first would be {found.root / first}; put the "
+        "images there."
+    )
 
 
-def _image_root(folder: Path, names: Sequence[str]) -> Path:
-    """The folder in which most of the images are."""
-    counts = {name: sum((folder / name / image).is_file() for image in names) for name in IMAGE_FOLDERS}
-    return folder / max(IMAGE_FOLDERS, key=lambda name: counts[name])
+def _say_what_was_found(found: Found, homes: Sequence[Path], images_file: Path, posed: Sequence[Image]) -> None:
+    """One line each for what is missing, what was guessed, and what lies there without being used."""
+    there = sum(image.name in found.files for image in posed)
+    if there < len(posed):
+        unclear = len(found.unclear)
+        why = f" ({unclear} of them could mean several files, as {found.unclear[0]})" if unclear else ""
+        say_once(
+            f"{len(posed) - there} of {len(posed)} frames listed in {images_file} have no image{why}; training on the other "
+            f"{there}."
+        )
+    if found.by_base_name:
+        name = found.by_base_name[0]
+        say_once(
+            f"{len(found.by_base_name)} of {len(posed)} images listed in {images_file} were found by their base name, as "
+            f"{name} at {found.files[name]}."
+        )
+    extra = unposed(found, homes)
+    if extra:
+        total = len(extra) + len(set(found.files.values()))
+        say_once(
+            f"{len(extra)} of {total} pictures in {found.root} are not in {images_file} and are not used, as {extra[0].name}."
+        )
+    copies = [name for home in homes for name in copies_in(home) if home / name != found.root]
+    if copies:
+        say_once(
+            f"Not used: the copies of {found.root} in {', '.join(copies)}; auto-data --downscale-factor makes pictures smaller "
+            "as they are loaded."
+        )
 
 
-def _view(path: Path, image: Any, camera: Any, images_file: Path) -> View:
+def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:
     where = f'{images_file}: image "{image.name}"'
-    try:
-        lens = parse_colmap_camera_params(camera)
-    except NotImplementedError:
-        fail(f"{where}: COLMAP's lens model {camera.model} is not supported; undistort the images with COLMAP first.")
-    world_to_camera = np.eye(4)
-    world_to_camera[:3, :3] = model_files.qvec2rotmat(np.asarray(image.qvec))
-    world_to_camera[:3, 3] = image.tvec
-    if not np.isfinite(world_to_camera).all() or abs(np.linalg.det(world_to_camera)) < 1e-6:
-        fail(f"{where} has a pose that is none (NaN or a quaternion of zeros); remove that image from the model.")
-    pose = np.linalg.inv(world_to_camera)
+    lens = lens_of(camera)
+    if lens is None:
+        refuse_lens(where, camera, images_file.parent)
+    if camera.width < 1 or camera.height < 1:
+        fail(f"{where}: its camera's pictures are {camera.width}x{camera.height} pixels; export the model anew.")
+    rotation = qvec2rotmat(np.asarray(image.qvec) / np.linalg.norm(image.qvec))
+    pose = np.eye(4)
+    pose[:3, :3] = rotation.T
+    pose[:3, 3] = -rotation.T @ np.asarray(image.tvec)
     pose[:3, 1:3] *= -1.0  # OpenCV's camera axes -> OpenGL's
     pose[:3] = WORLD_TO_NERFSTUDIO @ pose
     return View(
         image=path,
         listed=image.name,
         pose=check_pose(pose, where),
-        width=int(lens["w"]),
-        height=int(lens["h"]),
-        fx=check_focal(lens["fl_x"], where),
-        fy=check_focal(lens["fl_y"], where),
-        cx=float(lens["cx"]),
-        cy=float(lens["cy"]),
-        distortion=tuple(float(lens.get(key, 0.0)) for key in ("k1", "k2", "k3", "k4", "p1", "p2")),
-        camera_type=CAMERA_MODEL_TO_TYPE[lens["camera_model"]],
+        width=camera.width,
+        height=camera.height,
+        fx=check_focal(lens.fx, where),
+        fy=check_focal(lens.fy, where),
+        cx=lens.cx,
+        cy=lens.cy,
+        distortion=lens.distortion,
+        camera_type=lens.camera_type,
     )
 
 
-def _points(model: Path) -> NDArray[np.float64] | None:
-    """Sparse points in nerfstudio's axes, [M, 3], or None where the model has none."""
-    for suffix, reader in ((".bin", model_files.read_points3D_binary), (".txt", model_files.read_points3D_text)):
-        path = model / f"points3D{suffix}"
-        if path.is_file():
-            points = _read(path, reader)
-            if points:
-                xyz = np.array([point.xyz for point in points.values()], dtype=np.float64)
-                return np.asarray(xyz @ WORLD_TO_NERFSTUDIO[:, :3].T)
-    return None
+def _with_masks(views: list[View], root: Path, homes: Sequence[Path]) -> list[View]:
+    """The views with COLMAP's masks, ``masks/NAME.png`` for a picture NAME with its ending; black is what is hidden."""
+    for folder in (home / name for home in homes for name in MASK_FOLDERS):
+        if not folder.is_dir():
+            continue
+        masks = [_mask_of(view.image, root, folder) for view in views]
+        count = sum(mask is not None for mask in masks)
+        if count == len(views):
+            say_once(f"Masks are read from {folder}: where they are black, pictures are neither trained on nor evaluated.")
+            return [dataclasses.replace(view, mask=mask) for view, mask in zip(views, masks, strict=True)]
+        say_once(
+            f"{folder} has a mask for {count} of {len(views)} pictures (NAME.png for a picture NAME, its ending kept); masks "
+            "are not used unless each picture has one."
+        )
+    return views
+
+
+def _mask_of(image: Path, root: Path, folder: Path) -> Path | None:
+    inside = image.relative_to(root) if image.is_relative_to(root) else Path(image.name)
+    options = (folder / f"{inside}.png", (folder / inside).with_suffix(".png"), folder / inside)
+    return next((path for path in options if path.is_file()), None)
 
 
 def _split_lists(folder: Path, views: Sequence[View]) -> Mapping[str, Sequence[int]]:
@@ -153,6 +203,9 @@ def _split_lists(folder: Path, views: Sequence[View]) -> Mapping[str, Sequence[i
     for split, name in (("train", "train"), ("val", "val"), ("val", "validation"), ("test", "test")):
         path = folder / f"{name}_list.txt"
         if path.is_file():
-            wanted = set(path.read_text(encoding="utf-8").split("\n"))
+            wanted = {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()}
             splits[split] = [i for i, view in enumerate(views) if view.listed in wanted]
+            unknown = wanted - {view.listed for view in views}
+            if unknown:
+                say_once(f"{len(unknown)} of {len(wanted)} names in {path} are of no image with a pose, as {min(unknown)}.")
     return splits

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
@@ -40,9 +40,19 @@ IMAGE_ERRORS = (
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".JPG", ".PNG", ".webp", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif")
 """Tried in this order where a frame names a file without its ending."""
 
+PICTURE_ENDINGS = frozenset(
+    {*(s.casefold() for s in IMAGE_SUFFIXES), ".dng", ".cr2", ".nef", ".arw", ".raw", ".exr", ".hdr", ".gif", ".ppm"}
+)
+"""What the names of pictures end in, those included that were converted before training."""
+
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
 _TURNING = (5, 6, 7, 8)
 """Values of EXIF's Orientation that exchange width and height."""
+
+
+def is_picture(path: PurePath) -> bool:
+    """Whether a name ends as those of pictures do."""
+    return path.suffix.casefold() in PICTURE_ENDINGS
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture, Kind, natural_key
-from ngp_method.data.colmap import MODEL_FOLDERS, find_model, read_colmap
+from ngp_method.data.colmap import find_model, read_colmap
+from ngp_method.data.models import find_models, half_a_model
 from ngp_method.data.paths import find_files
 from ngp_method.data.transforms import Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
@@ -55,7 +56,7 @@ def detect(data: Path) -> Source:
     """
     if str(data) in ("", "."):
         # pathlib turns a path not given into "."; nobody means the folder a command happens to run in
-        if not any(Path(name).exists() for name in ("transforms.json", "transforms_train.json", *MODEL_FOLDERS)):
+        if not any(Path(name).exists() for name in ("transforms.json", "transforms_train.json")) and not find_models(data):
             fail("No data given; name a folder of posed images with --data DIR.")
     elif not data.exists():
         fail(f"{data} does not exist; give the folder of a scene with --data DIR.")
@@ -81,6 +82,9 @@ def detect(data: Path) -> Source:
     if others:
         names = " and ".join(other.file.name for other in others)
         return fail(f"{data} holds {names}; name one of them with --data FILE.")
+    half = half_a_model(data)
+    if half is not None:
+        fail(half)
     return fail(
         f"{data} holds no transforms.json, transforms_train.json or COLMAP model in sparse/0; give another folder with "
         "--data DIR, or pose the images first, e.g. with ns-process-data images."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ngp_method.data.decoding import is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json
 from ngp_method.data.views import POSE_TOLERANCE, View, check_pose
@@ -87,21 +88,19 @@ def _any_number(value: Any) -> bool:
         return True
 
 
-def say_unplaced(views: Sequence[View], suffixes: Sequence[str]) -> None:
+def say_unplaced(views: Sequence[View]) -> None:
     """Counts in one line for each folder the pictures in it that no file gives a pose.
 
     Args:
         views: all views of a scene.
-        suffixes: what the names of pictures end in.
     """
-    endings = {suffix.casefold() for suffix in suffixes}
     known = {file for view in views for file in (view.image, view.mask, view.hidden, view.depth) if file is not None}
     stems = {(view.image.parent, view.image.stem) for view in views}
     for folder in sorted({view.image.parent for view in views}):
         extra = [
             file
             for file in sorted(folder.iterdir())
-            if file.suffix.casefold() in endings
+            if is_picture(file)
             and file not in known
             and not file.name.startswith(("dynamic_mask_", "."))
             # NAME.HEIC beside NAME.jpg, NAME.alpha.png beside NAME.png

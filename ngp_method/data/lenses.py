@@ -21,7 +21,7 @@ from ngp_method.data.decoding import Header
 from ngp_method.data.distortion import UNDISTORT, Six, six_numbers
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json, number, numbers
-from ngp_method.data.views import check_focal
+from ngp_method.data.views import check_focal, same_shape
 from ngp_method.errors import fail
 
 UNREAD_LENSES = ("ftheta_p0", "latlong", "equirectangular")
@@ -108,9 +108,7 @@ def _size_on_disk(stated: tuple[int, int], header: Header, image: Path, where: s
         if size == stated:
             return size
     for size in (header.size, header.turned):
-        ratio = size[0] / stated[0], size[1] / stated[1]
-        # a smaller copy is rounded to whole pixels, up or down
-        if abs(size[1] - stated[1] * ratio[0]) < 1.0 or abs(size[0] - stated[0] * ratio[1]) < 1.0:
+        if same_shape(size, stated):
             return size
     return fail(
         f"{image} is {header.size[0]}x{header.size[1]} pixels, and {where} says {stated[0]}x{stated[1]}, which is another "

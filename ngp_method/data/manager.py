@@ -20,6 +20,7 @@ from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.geometry import geometry_for
 from ngp_method.data.images import ByteDataset
 from ngp_method.data.pixels import PixelBatches
+from ngp_method.data.placement import Placement
 from ngp_method.data.rays import CachedRayGenerator
 from ngp_method.kernels.interface_batch import BatchKernels
 
@@ -56,6 +57,8 @@ class InstantHashDataManagerConfig(VanillaDataManagerConfig):
     """Not used: all images are held in memory as bytes."""
     eval_num_times_to_repeat_images: tyro.conf.Suppress[int] = -1
     """Not used: all images are held in memory as bytes."""
+    placement: tyro.conf.Suppress[Optional[tuple[float, ...]]] = None
+    """Frame and box that the run began with (:class:`~ngp_method.data.placement.Placement`), written into its config.yml."""
     eval_image_indices: tyro.conf.Suppress[Optional[tuple[int, ...]]] = (0,)
     """Not used: every held-out image is evaluated."""
 
@@ -87,9 +90,8 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
 
     def create_train_dataset(self) -> ByteDataset:
         """The training images, and the scene's geometry in their metadata."""
-        outputs = self.train_dataparser_outputs
-        self.geometry = geometry_for(outputs, self.dataparser_config)
-        dataset = ByteDataset(outputs, self.config.camera_res_scale_factor)
+        self._place()
+        dataset = ByteDataset(self.train_dataparser_outputs, self.config.camera_res_scale_factor)
         self._describe(dataset)
         dataset.metadata["train_cameras"] = dataset.cameras
         return dataset
@@ -97,9 +99,26 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def create_eval_dataset(self) -> ByteDataset:
         """The images held out, in the same geometry."""
         outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
+        outputs = self.placement.brought(outputs, self._found)
         dataset = ByteDataset(outputs, self.config.camera_res_scale_factor)
         self._describe(dataset)
         return dataset
+
+    def _place(self) -> None:
+        """Puts the training views where the run began, or settles where that is."""
+        outputs = self.train_dataparser_outputs
+        self._found = Placement.of(outputs, geometry_for(outputs, self.dataparser_config))
+        if self.config.placement is None:
+            self.config.placement = self._found.numbers()
+            self.placement = self._found
+        else:
+            self.placement = Placement.from_numbers(self.config.placement)
+            self.train_dataparser_outputs = self.placement.brought(outputs, self._found)
+            brought = Placement.of(self.train_dataparser_outputs, self.placement.geometry)
+            changes = self.placement.changes(self._found, brought)
+            if changes is not None:
+                CONSOLE.print(changes, soft_wrap=True)
+        self.geometry = self.placement.geometry
 
     def _describe(self, dataset: ByteDataset) -> None:
         dataset.metadata = {**dataset.metadata, "geometry": self.geometry}
@@ -158,6 +177,15 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
         for name in ("train_batches", "train_ray_generator", "eval_batches", "eval_ray_generator"):
             if (maker := getattr(self, name, None)) is not None:
                 maker.kernels = kernels
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next batches depend on, for a checkpoint."""
+        return {"train": self.train_batches.run_state(), "eval": self.eval_batches.run_state()}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave."""
+        self.train_batches.load_run_state(state["train"])
+        self.eval_batches.load_run_state(state["eval"])
 
     def set_num_rays(self, num_rays: int) -> None:
         """Sets the rays of the following training batches; evaluation keeps its own number."""

@@ -14,14 +14,11 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from ngp_method.data.decoding import IMAGE_SUFFIXES, reads_heif
+from ngp_method.data.decoding import IMAGE_SUFFIXES, PICTURE_ENDINGS, reads_heif
 from ngp_method.data.messages import say_once
 from ngp_method.errors import fail
 
 HEIF_SUFFIXES = (".heic", ".heif")
-
-PICTURE_ENDINGS = {*(s.casefold() for s in IMAGE_SUFFIXES), ".dng", ".cr2", ".nef", ".arw", ".raw", ".exr", ".gif", ".ppm"}
-"""Endings that a name may have been given before its picture was converted to another kind."""
 
 SPLITS = {"train", "val", "test"}
 """Folders of splits, in which Blender scenes have different pictures of the same names."""
@@ -51,7 +48,7 @@ def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Pat
         found = [search.moved(name) for name in names]
         _all_different(list(zip(names, found)), file, key)
     other = [
-        (name, path) for name, path in zip(names, found) if path is not None and not _same(file.parent / _slashes(name), path)
+        (name, path) for name, path in zip(names, found) if path is not None and not _same(file.parent / slashes(name), path)
     ]
     if other:
         name, path = other[0]
@@ -78,14 +75,14 @@ class _Search:
         self._beneath: Mapping[str, list[Path]] | None = None
 
     def where_it_says(self, name: str) -> Path | None:
-        for spelt in dict.fromkeys((name, _slashes(name), unquote(_slashes(name)))):
+        for spelt in dict.fromkeys((name, slashes(name), unquote(slashes(name)))):
             path = self.folder / spelt
             if path.is_file() and not (self.pictures and path.suffix.casefold() in HEIF_SUFFIXES and not reads_heif()):
                 return path
             for suffix in IMAGE_SUFFIXES:
                 if path.name and (candidate := path.with_name(path.name + suffix)).is_file():
                     return candidate
-        path = self.folder / _slashes(name)
+        path = self.folder / slashes(name)
         return self._alike(path) or (path if path.is_file() else None)
 
     def _alike(self, path: Path) -> Path | None:
@@ -93,7 +90,7 @@ class _Search:
         if path.parent not in self._listings:
             self._listings[path.parent] = _by_spelling(path.parent)
         listing = self._listings[path.parent]
-        name = _spelling(path.name)
+        name = spelling(path.name)
         there = [p for p in listing.get(name, ()) if p.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()]
         if not there and self.pictures and Path(name).suffix in PICTURE_ENDINGS:
             there = [p for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)) for p in listing.get(Path(name).stem + s, ())]
@@ -104,7 +101,7 @@ class _Search:
         """Beneath the folder of the JSON file: that with the name's last parts, the more of them the better."""
         if self._beneath is None:
             self._beneath = _by_spelling(self.folder, deep=True)
-        wanted = [_spelling(part) for part in PurePosixPath(unquote(_slashes(name))).parts]
+        wanted = [spelling(part) for part in PurePosixPath(unquote(slashes(name))).parts]
         last = wanted[-1]
         ended = Path(last).suffix in PICTURE_ENDINGS
         spelt = [last] if ended else [last, *(last + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)))]
@@ -112,14 +109,14 @@ class _Search:
         if not there and ended and self.pictures:
             others = [Path(last).stem + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES))]
             there = [path for one in others for path in self._beneath.get(one, ()) if self._may_be(path, wanted)]
-        common = [_common_tail([_spelling(part) for part in path.parts], wanted) for path in there]
+        common = [common_tail([spelling(part) for part in path.parts], wanted) for path in there]
         return self._one([path for path, parts in zip(there, common) if parts == max(common)], name)
 
     def _may_be(self, path: Path, wanted: Sequence[str]) -> bool:
         """Whether a file is of the kind that is looked for, as far as the names of its folders tell."""
         if path in self.taken:
             return False
-        folders = [_spelling(part) for part in path.relative_to(self.folder).parts[:-1]]
+        folders = [spelling(part) for part in path.relative_to(self.folder).parts[:-1]]
         if SPLITS.intersection(folders).difference(wanted):
             return False
         return not self.pictures or not any(
@@ -136,11 +133,12 @@ class _Search:
         return there[0] if there else None
 
 
-def _slashes(name: str) -> str:
+def slashes(name: str) -> str:
+    """A name with the separators of this system, whichever system wrote it."""
     return name.replace("\\", "/")
 
 
-def _spelling(name: str) -> str:
+def spelling(name: str) -> str:
     """A file's name without what file systems change in it: macOS decomposes letters, Windows does not tell case."""
     return unicodedata.normalize("NFC", name).casefold()
 
@@ -151,18 +149,14 @@ def _by_spelling(folder: Path, deep: bool = False) -> Mapping[str, list[Path]]:
     for root, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if deep and not name.startswith(".")]
         for name in files:
-            listing[_spelling(name)].append(Path(root) / name)
+            listing[spelling(name)].append(Path(root) / name)
     return listing
 
 
-def _common_tail(first: Sequence[str], second: Sequence[str]) -> int:
-    """How many of the last parts of two paths are the same; the names themselves, which may differ in ending, are one."""
-    count = 1
-    for one, other in zip(reversed(first[:-1]), reversed(second[:-1])):
-        if one != other:
-            break
-        count += 1
-    return count
+def common_tail(first: Sequence[str], second: Sequence[str]) -> int:
+    """How many of the last parts of two paths are spelt the same; the names, which may differ in ending, count as one."""
+    pairs = zip(reversed(first[:-1]), reversed(second[:-1]), strict=False)
+    return next((i for i, (a, b) in enumerate(pairs, 1) if spelling(a) != spelling(b)), min(len(first), len(second)))
 
 
 def _same(listed: Path, path: Path) -> bool:

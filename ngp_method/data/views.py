@@ -53,6 +53,16 @@ class View:
     depth: Path | None = None
 
 
+def same_shape(found: tuple[int, int], stated: tuple[int, int]) -> bool:
+    """Whether one factor makes a size [width, height] the other, to a pixel on each axis.
+
+    Writers of smaller copies round a size down, up or to the nearest.
+    """
+    low = max((f - 1) / s for f, s in zip(found, stated, strict=True))
+    high = min((f + 1) / s for f, s in zip(found, stated, strict=True))
+    return low <= high
+
+
 def unreadable(path: Path, error: BaseException) -> str:
     """The sentence for a file that is no image, or a broken one."""
     return f"{path} cannot be read as an image ({reason_of(error, path)}); put a sound file there or unlist it."
@@ -90,8 +100,8 @@ def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
     if det < 0.0:
         fail(
             f"{where} has a transform_matrix that is no camera pose (its 3x3 block is mirrored: a left-handed frame). A "
-            "camera's axes are x right, y up, z backwards: negate the column of the one axis that your exporter points the other "
-            f"way (y where it points down, z where it points ahead), or {mend}"
+            "camera's axes are x right, y up, z backwards: negate the column of the one axis that your exporter points the "
+            f"other way (y where it points down, z where it points ahead), or {mend}"
         )
     if det == 0.0:
         fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is singular); {mend}")

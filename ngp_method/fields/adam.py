@@ -37,7 +37,8 @@ class NgpAdam(torch.optim.Optimizer):
     """Adam that skips parameters without gradient; the kernel set of a :class:`~.trained.TrainedVector` does the work.
 
     Plain torch serves any other parameter.
-    Gradients live in one buffer per parameter that the step itself clears: ``zero_grad`` has nothing to do.
+    Gradients live in one buffer per parameter that the step itself clears: ``zero_grad`` has nothing to do but after a step
+    that was skipped (by a gradient scaler that found infinity, by an exception).
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class NgpAdam(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
         self._reference = load_kernels("reference")
+        self._cleared = not any(param.grad is not None for group in self.param_groups for param in group["params"])
         self._keep_gradients()
 
     def _keep_gradients(self) -> None:
@@ -61,8 +63,13 @@ class NgpAdam(torch.optim.Optimizer):
                     param.grad = torch.zeros_like(param)
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """The step clears the gradients; only missing buffers are made here."""
+        """Makes missing buffers, and clears what no step has: what it held would be in every gradient from then on."""
         self._keep_gradients()
+        if not self._cleared:
+            for group in self.param_groups:
+                for param in group["params"]:
+                    param.grad.zero_()
+        self._cleared = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -79,6 +86,7 @@ class NgpAdam(torch.optim.Optimizer):
                     param.adam_step(self._state_of(param), settings)
                 else:
                     self._reference.adam_step(param, param.grad, self._state_of(param), settings)
+        self._cleared = True
         return loss
 
     def _state_of(self, param: torch.nn.Parameter) -> AdamState:

@@ -47,7 +47,7 @@ def _with_gradient(
     return found
 
 
-def _laid_out(values: Tensor, like: tuple[int, torch.dtype]) -> Tensor:
+def laid_out(values: Tensor, like: tuple[int, torch.dtype]) -> Tensor:
     """[M, C] -> the layout (by its number of axes) and type of the features that these are the gradient of."""
     axes, dtype = like
     if axes == 3:
@@ -66,7 +66,7 @@ class _Spread(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Sums, themselves differentiable."""
-        return _laid_out(ctx.kernels.sum_runs(grad_outputs[0], ctx.samples), ctx.like), None, None
+        return laid_out(ctx.kernels.sum_runs(grad_outputs[0], ctx.samples), ctx.like), None, None
 
 
 class _SumRuns(torch.autograd.Function):
@@ -81,4 +81,4 @@ class _SumRuns(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Copies, themselves differentiable; zeros in padding, which had no part in the sums."""
         found = ctx.kernels.spread(grad_outputs[0], ctx.samples)
-        return _laid_out(torch.where(ctx.samples.real()[:, None], found, 0.0), ctx.like), None, None
+        return laid_out(torch.where(ctx.samples.real()[:, None], found, 0.0), ctx.like), None, None

@@ -22,9 +22,11 @@ def slope_of(d_sigma: Tensor, raw: Tensor, unit: float) -> Tensor:
     return d_sigma / unit * torch.exp(raw[:, 0].clamp(-CLAMP, CLAMP))
 
 
-def add_slope(d_raw: Tensor, d_sigma: Tensor, raw: Tensor, unit: float) -> None:
-    """Adds it to the gradient of the outputs [N, C], in place."""
-    d_raw[:, 0].add_(slope_of(d_sigma, raw, unit))
+def with_slope(d_raw: Tensor, d_sigma: Tensor, raw: Tensor, unit: float) -> Tensor:
+    """The gradient of the outputs [N, C] with it: a new tensor, as autograd may have given this one to others too."""
+    found = d_raw.clone()
+    found[:, 0] += slope_of(d_sigma, raw, unit)
+    return found
 
 
 class DensityHead(torch.autograd.Function):
@@ -36,10 +38,10 @@ class DensityHead(torch.autograd.Function):
         raw: Tensor,
         unit: float,
         forward: Callable[[Tensor, float], Tensor] = sigmas_of,
-        add: Callable[[Tensor, Tensor, Tensor, float], None] = add_slope,
+        backward: Callable[[Tensor, Tensor, Tensor, float], Tensor] = with_slope,
     ) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(raw)
-        ctx.unit, ctx.add = unit, add
+        ctx.unit, ctx.with_slope = unit, backward
         ctx.set_materialize_grads(False)
         return forward(raw, unit), raw.view_as(raw)
 
@@ -49,9 +51,7 @@ class DensityHead(torch.autograd.Function):
         d_sigma, d_raw = grad_outputs
         if d_sigma is None:
             return d_raw, None, None, None
-        if d_raw is None or torch.is_grad_enabled() or 0 in d_raw.stride():
+        if d_raw is None or torch.is_grad_enabled():
             first = torch.nn.functional.pad(slope_of(d_sigma, raw, ctx.unit)[:, None], (0, raw.shape[1] - 1))
             return first if d_raw is None else d_raw + first, None, None, None
-        # In training: what the colour network has just written for this node alone. Saves a pass over it.
-        ctx.add(d_raw, d_sigma, raw, ctx.unit)
-        return d_raw, None, None, None
+        return ctx.with_slope(d_raw, d_sigma, raw, ctx.unit), None, None, None

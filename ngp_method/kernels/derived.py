@@ -16,8 +16,9 @@ class Derived(Generic[T]):
     """Something made of tensors, once for each of their states.
 
     Torch counts every in-place change of a tensor; what was made of it is made anew when that count has moved on, or when
-    the tensor lies elsewhere. A kernel that changes the tensor and what was made of it together does not count. Nothing is
-    kept of a tensor that is gone.
+    the tensor lies elsewhere. Changes through ``.data`` or numpy are not counted: whoever writes so says so with
+    ``torch.autograd.graph.increment_version``, and with :meth:`keep` where it has changed what was made of the tensor too.
+    Nothing is kept of a tensor that is gone, nor of one of inference mode, whose changes torch does not count.
 
     Args:
         make: (tensor, what was made of it before if its shape was the same, else None) -> what is made of it. To be made in
@@ -30,6 +31,8 @@ class Derived(Generic[T]):
 
     def of(self, source: Tensor) -> T:
         """What belongs to the tensor as it is now."""
+        if source.is_inference():
+            return self._make(source, None)
         state = _state(source)
         known, made = self._held.get(source, (None, None))
         if known != state:
@@ -38,8 +41,15 @@ class Derived(Generic[T]):
         assert made is not None
         return made
 
+    def keep(self, source: Tensor) -> None:
+        """What was made of the tensor has been changed with it, and is up to date."""
+        _, made = self._held[source]
+        self._held[source] = (_state(source), made)
+
     def current(self, source: Tensor) -> T | None:
         """The same if it was made already and is up to date."""
+        if source.is_inference():
+            return None
         known, made = self._held.get(source, (None, None))
         return made if known == _state(source) else None
 
@@ -57,3 +67,13 @@ def half_copies(copy: Callable[[Tensor, Tensor], object] = Tensor.copy_) -> Deri
         return half
 
     return Derived(make)
+
+
+def changed(param: Tensor, copies: Derived[Tensor] | None) -> None:
+    """A kernel has written a parameter, and the copies of it if any are given: torch learns of it.
+
+    A backward pass that still needs the former values raises then, as after any change in place, where it would go wrong.
+    """
+    torch.autograd.graph.increment_version(param)
+    if copies is not None:
+        copies.keep(param)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .interface import Gathered, Kernels
-from .samples import PackedSamples
+from .samples import PackedSamples, sums_before
 
 
 def nothing_gathered(n_rays: int, device: torch.device) -> Gathered:
@@ -38,14 +38,11 @@ def accumulate(
 
 def _crossing_depths(samples: PackedSamples, weights: Tensor, opacities: Tensor, crossing: Tensor, median: float) -> Tensor:
     """Middle of the sample in which each crossing ray's accumulated weight passes ``median``, [R]; 0 for the others."""
-    rays = samples.ray_indices.long()
-    total = torch.cumsum(weights.double(), 0)
-    start = (total - weights)[samples.packed_info[:, 0].long().clamp(max=max(0, weights.shape[0] - 1))]
-    gathered = total - start[rays] + opacities[rays]
-    there = (gathered >= median) & (gathered - weights < median) & crossing[rays]
-    middles = 0.5 * (samples.t_starts + samples.t_ends)
-    found = torch.zeros(samples.n_rays, device=weights.device)
-    # Rounding could mark two neighbours of one ray: the nearer one is taken.
-    index = torch.nonzero(there)[:, 0].flip(0)
-    found[rays[index]] = middles[index]
-    return found
+    index = torch.nonzero(crossing[samples.ray_indices.long()])[:, 0]
+    found, weights = samples.take(index, samples.packed_info[:, 1] * crossing), weights[index]
+    rays = found.ray_indices.long()
+    before = sums_before(weights, found) + opacities[rays]
+    # The last sample that begins under the median: there is one on every crossing ray, however the sums were rounded.
+    begins = (before < median) & (weights > 0)
+    middles = torch.where(begins, 0.5 * (found.t_starts + found.t_ends), 0.0)
+    return torch.zeros(samples.n_rays, device=weights.device).scatter_reduce_(0, rays, middles, "amax")

@@ -74,8 +74,10 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         """Multiresolution hash encoding with trilinear interpolation (paper section 3).
 
         Args:
-            positions: [N, 3] in [0, 1]; gradient supported.
-            table: [n_params] float32; gradient supported.
+            positions: [N, 3] in [0, 1]; gradient supported. A coordinate outside counts as the nearest inside, NaN as 0, and
+                has no gradient.
+            table: [n_params] float32; gradient supported. Both gradients may be differentiated once more, as may those of
+                ``mlp`` and ``density_head`` (normals that are trained on).
             layout: levels and sizes.
             features: what this operation returned for just these positions and this table before: not computed again.
         Returns:
@@ -187,7 +189,8 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
     ) -> tuple[PackedSamples, Tensor]:
         """Steps along rays through the occupied cells (instant-ngp's step law, see :mod:`.scene`).
 
-        A ray starts at t_min + jitter * dt(t_min) and goes on by dt(t) = clamp(t * cone_angle, min_step, max_step). The
+        A ray starts at t_min + jitter * dt(t_min) and goes on by dt(t) = clamp(t * cone_angle, min_step, max_step), or by
+        2^-20 of its t_max where that is more (SceneGeometry.step_size), so that every ray comes to an end. The
         interval [t, t + dt] is a sample if the cell that holds its middle is occupied, in the cascade that both contains
         the middle and has cells of more than twice the step; it is dropped otherwise. Ends at t >= t_max or after
         ``max_samples`` samples.
@@ -195,8 +198,9 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         Args:
             rays_o: [R, 3] world units.
             rays_d: [R, 3] unit vectors.
-            t_min: [R] start of each ray; a ray with t_min >= t_max has no samples.
-            t_max: [R] end of each ray, finite and no further than the scene box: beyond it steps may drown in rounding.
+            t_min: [R] start of each ray, one below zero counts as zero; a ray with t_min >= t_max, or with NaN in either, has
+                no samples.
+            t_max: [R] end of each ray.
             occupied: [K, G, G, G] bool, cascade by cascade (x, y, z).
             geometry: unit cube, cascades and steps.
             jitter: [R] in [0, 1), in steps; None for zero.

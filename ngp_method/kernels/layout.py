@@ -68,8 +68,8 @@ class HashGridLayout:
     def __post_init__(self) -> None:
         if self.n_levels < 1 or self.n_features_per_level not in (1, 2, 4, 8):
             raise ValueError("A hash grid needs at least one level and 1, 2, 4 or 8 features per level.")
-        if not 1 <= self.log2_hashmap_size <= 28:
-            raise ValueError(f"log2_hashmap_size must be from 1 to 28, not {self.log2_hashmap_size}.")
+        if not 3 <= self.log2_hashmap_size <= 28:  # under 8 entries a table would not consist of whole vectors
+            raise ValueError(f"log2_hashmap_size must be from 3 to 28, not {self.log2_hashmap_size}.")
         if not 1 <= self.base_resolution <= self.finest_resolution:
             raise ValueError("base_resolution must be at least 1 and at most finest_resolution.")
 

@@ -12,7 +12,7 @@ from .constants import constant
 from .defaults import Defaults, limited
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
-from .samples import PackedSamples, packed_info_from_counts
+from .samples import PackedSamples, packed_info_from_counts, sums_before
 from .scene import MAX_STEPS, SceneGeometry
 from .spherical import spherical_harmonics
 
@@ -28,7 +28,7 @@ class ReferenceKernels(Defaults):
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface; ``features`` is not needed here, as nothing is gained by it."""
-        entries = table.view(layout.n_entries, layout.n_features_per_level)
+        entries, positions = table.view(layout.n_entries, layout.n_features_per_level), in_unit_box(positions)
         encoded = [_encode_level(positions, entries, level) for level in layout.levels]
         return torch.cat(encoded, -1)
 
@@ -89,15 +89,15 @@ class ReferenceKernels(Defaults):
     ) -> tuple[PackedSamples, Tensor]:
         """See the interface: a dense walk, one interval of every ray at a time."""
         limit = max_samples or MAX_STEPS
-        t = t_min.clone()
+        t = torch.where(t_min < 0.0, 0.0, t_min)
         if jitter is not None:
-            t = t + jitter * _step_size(t_min, geometry)
+            t = t + jitter * geometry.step_size(t, t_max)
         counts = torch.zeros(t.shape[0], dtype=torch.int64, device=t.device)
         rays, starts, ends = [], [], []
         alive = torch.nonzero(t < t_max)[:, 0]
         while alive.numel():
             t_alive = t[alive]
-            dt = _step_size(t_alive, geometry)
+            dt = geometry.step_size(t_alive, t_max[alive])
             middles = rays_o[alive] + rays_d[alive] * (t_alive + 0.5 * dt)[:, None]
             hit = alive[look_up(middles, dt, occupied, geometry)]
             rays.append(hit)
@@ -163,6 +163,12 @@ class ReferenceKernels(Defaults):
             self.average(average, param, weight)
 
 
+def in_unit_box(positions: Tensor) -> Tensor:
+    """Positions [N, 3], each coordinate brought to the nearest in [0, 1], NaN to 0; one that was not there has no gradient."""
+    nearest = positions.detach().nan_to_num(0.0).clamp(0.0, 1.0)
+    return torch.where((positions >= 0.0) & (positions <= 1.0), positions, nearest)
+
+
 def _encode_level(positions: Tensor, entries: Tensor, level: Level) -> Tensor:
     """Trilinear interpolation in one level: [N, 3] -> [N, F]."""
     lattice = positions * float(level.scale) + 0.5
@@ -186,10 +192,6 @@ def _entry_index(corner: Tensor, level: Level) -> Tensor:
     else:
         index = (x * PRIMES[0] & UINT32) ^ (y * PRIMES[1] & UINT32) ^ (z * PRIMES[2] & UINT32)
     return level.offset + index % level.entries
-
-
-def _step_size(t: Tensor, geometry: SceneGeometry) -> Tensor:
-    return (t * geometry.cone_angle).clamp(geometry.min_step, geometry.max_step)
 
 
 def cascade_of(positions: Tensor, dt: Tensor, geometry: SceneGeometry, resolution: int) -> Tensor:
@@ -235,9 +237,4 @@ def _pack(rays: list[Tensor], starts: list[Tensor], ends: list[Tensor], counts: 
 
 def _transmittance(thickness: Tensor, samples: PackedSamples) -> Tensor:
     """exp(-sum of the optical thickness before each sample on its ray), [N]."""
-    if not samples.n_samples:
-        return thickness
-    # A running sum in float64, so that subtracting the ray's start costs no precision.
-    total = torch.cumsum(thickness.double(), 0) - thickness.double()
-    first = samples.packed_info[:, 0].long()[samples.ray_indices.long()]
-    return torch.exp(-(total - total[first])).to(thickness.dtype)
+    return torch.exp(-sums_before(thickness, samples))

@@ -67,6 +67,29 @@ def first_rays(samples: PackedSamples, capacity: int) -> tuple[PackedSamples, Te
     return PackedSamples(samples.t_starts[:used], samples.t_ends[:used], samples.ray_indices[:used], info), room
 
 
+def sums_before(values: Tensor, samples: PackedSamples) -> Tensor:
+    """Sum of the values of the samples in front of each on its ray, [N] -> [N], in their type; differentiable.
+
+    By pairs, then pairs of pairs, within each ray: what one ray holds, infinity too, never reaches another ray's sums, and the
+    rounding grows with the logarithm of a ray's length.
+    """
+    place = torch.arange(values.shape[0], device=values.device) - samples.packed_info[:, 0].long()[samples.ray_indices.long()]
+
+    def shifted(sums: Tensor, by: int) -> Tensor:
+        """Those of the sample so many places before, zero where that is another ray's."""
+        moved = torch.cat([sums.new_zeros(by), sums[:-by]])
+        return torch.where(place >= by, moved, 0.0)
+
+    longest = int(samples.packed_info[:, 1].max()) if samples.n_rays else 0
+    if not values.shape[0] or not longest:
+        return torch.zeros_like(values)
+    sums, by = shifted(values, 1), 1
+    while by < longest:
+        sums = sums + shifted(sums, by)
+        by *= 2
+    return sums
+
+
 def packed_info_from_counts(counts: Tensor) -> Tensor:
     """[R] samples per ray -> [R, 2] int32 (first sample, count)."""
     counts = counts.to(torch.int32)

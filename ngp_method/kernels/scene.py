@@ -34,6 +34,11 @@ CONE_ANGLE = 1.0 / 256.0
 GRID_RESOLUTION = 128
 """Cells along an edge of one cascade of the occupancy grid."""
 
+LEAST_SHARE = 2.0**-20
+"""No step of a ray is shorter than this share of the t at which the ray ends. In float32 that is eight to sixteen times the
+distance of neighbouring numbers: shorter steps would be lost in t + dt, and a ray from very far away would stand still.
+Steps are longer for it from 1,773 edges of the unit cube on."""
+
 MAX_AABB_SCALE = 128
 
 NMAX_PER_SCALE = 2048
@@ -126,6 +131,11 @@ class SceneGeometry:
     def max_step(self) -> float:
         """Coarsest step in world units."""
         return MAX_STEP * self.unit_size
+
+    def step_size(self, t: Tensor, t_max: Tensor) -> Tensor:
+        """The step law: dt at distance t of rays that end at t_max, world units (any shapes that broadcast)."""
+        least = (t_max * LEAST_SHARE).clamp(min=self.min_step)
+        return torch.minimum(torch.maximum(t * self.cone_angle, least), least.clamp(min=self.max_step))
 
     def describe(self) -> str:
         """One line for the log."""

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any
 
@@ -32,6 +33,7 @@ from . import tcnn_volume
 from .defaults import Defaults
 from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
+from .reference import in_unit_box
 from .samples import PackedSamples
 from .spherical import SH_DIM
 from .triton import TritonKernels, encode
@@ -108,21 +110,29 @@ def _prepared(module: nn.Module, n_params: int, what: str) -> nn.Module:
 
 
 @lru_cache(maxsize=16)
-def _grid(layout: HashGridLayout) -> nn.Module:
-    return _prepared(load_module().Encoding(3, grid_config(layout)), layout.n_params, "hash grid")
+def _grid(layout: HashGridLayout, device: torch.device) -> nn.Module:
+    with _on(device):
+        return _prepared(load_module().Encoding(3, grid_config(layout)), layout.n_params, "hash grid")
 
 
 @lru_cache(maxsize=16)
-def _network(layout: MLPLayout) -> nn.Module:
-    # All padded outputs: the same matrices, and the caller may ask for as many rows as it likes.
-    module = load_module().Network(layout.padded_input, layout.padded_output, network_config(layout))
-    return _prepared(module, layout.n_params, "perceptron")
+def _network(layout: MLPLayout, device: torch.device) -> nn.Module:
+    with _on(device):
+        # All padded outputs: the same matrices, and the caller may ask for as many rows as it likes.
+        module = load_module().Network(layout.padded_input, layout.padded_output, network_config(layout))
+        return _prepared(module, layout.n_params, "perceptron")
 
 
-@lru_cache(maxsize=1)
-def _harmonics() -> nn.Module:
-    module: nn.Module = load_module().Encoding(3, {"otype": "SphericalHarmonics", "degree": 4})
-    return module
+@lru_cache(maxsize=4)
+def _harmonics(device: torch.device) -> nn.Module:
+    with _on(device):
+        module: nn.Module = load_module().Encoding(3, {"otype": "SphericalHarmonics", "degree": 4})
+        return module
+
+
+def _on(device: torch.device) -> AbstractContextManager[object]:
+    """tiny-cuda-nn puts a module on the current device."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
 def forget_modules() -> None:
@@ -200,12 +210,12 @@ class TcnnKernels(TritonKernels):
         """See the interface; ``features`` are made again, as the module's backward needs its own forward."""
         if layout.n_features_per_level == 1:
             raise ValueError("The tcnn kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
-        return _call(_grid(layout), positions, table, layout.n_output_dims)
+        return _call(_grid(layout, table.device), in_unit_box(positions), table, layout.n_output_dims)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface; tiny-cuda-nn takes directions mapped to [0, 1]. The gradient is Triton's, in float32."""
         with torch.no_grad():
-            module = _harmonics()
+            module = _harmonics(directions.device)
             found = _call(module, 0.5 * directions.detach() + 0.5, module.params, SH_DIM)  # type: ignore[arg-type]
         if torch.is_grad_enabled() and directions.requires_grad:
             return encode.with_direction_gradient(directions, found)
@@ -213,7 +223,7 @@ class TcnnKernels(TritonKernels):
 
     def mlp(self, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout, rows: int | None = None) -> Tensor:
         """See the interface."""
-        network, given = _network(layout), parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
+        network, given = _network(layout, weights.device), parts[0] if len(parts) == 1 else torch.cat(list(parts), -1)
         missing = layout.padded_input - given.shape[-1]
         padded = torch.nn.functional.pad(given, (0, missing)) if missing else given
         return _call(network, padded, weights, layout.padded_output)[:, : rows or layout.n_output_dims]

@@ -1,8 +1,8 @@
 """Checkpoints of a run: written whole or not at all, found, read and handed back to a trainer.
 
 The format is nerfstudio's (``step``, ``pipeline``, ``optimizers``, ``schedulers``, ``scalers``), with
-``training_seconds`` and ``random`` added; it holds tensors and plain Python values alone, so that
-``torch.load(weights_only=True)`` reads it.
+``training_seconds``, ``random`` and ``run`` added (``run``: what the pipeline says that its next step depends on). It holds
+tensors and plain Python values alone, so that ``torch.load(weights_only=True)`` reads it.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def write(state: dict[str, Any], folder: Path, step: int, keep_others: bool) -> 
 
 def gather(trainer: Trainer, step: int) -> dict[str, Any]:
     """The state of ``trainer`` after ``step`` (counted from 0) was trained."""
-    pipeline = getattr(trainer.pipeline, "module", trainer.pipeline)
+    pipeline: Any = getattr(trainer.pipeline, "module", trainer.pipeline)
     return {
         "step": int(step),
         "pipeline": pipeline.state_dict(),
@@ -106,11 +106,14 @@ def gather(trainer: Trainer, step: int) -> dict[str, Any]:
         "schedulers": {name: one.state_dict() for name, one in trainer.optimizers.schedulers.items()},
         "scalers": trainer.grad_scaler.state_dict(),
         "random": random_state(),
+        "run": pipeline.run_state() if hasattr(pipeline, "run_state") else {},
     }
 
 
 def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers: bool) -> None:
     """Gives ``state``, read from ``path``, to the pipeline, the optimizers, the schedulers and the gradient scaler.
+
+    Checkpoints of before 0.1.0 have no ``run``: from them the pipeline begins with its own.
 
     Raises:
         UserError: with one sentence, where it belongs to a model or optimizers of other settings.
@@ -120,6 +123,9 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers
         trainer.optimizers.load_optimizers(state["optimizers"])
         if with_schedulers and "schedulers" in state:
             trainer.optimizers.load_schedulers(state["schedulers"])
+        pipeline: Any = getattr(trainer.pipeline, "module", trainer.pipeline)
+        if state.get("run") and hasattr(pipeline, "load_run_state"):
+            pipeline.load_run_state(state["run"])
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[-1].strip()
         raise UserError(
@@ -131,19 +137,24 @@ def restore(trainer: Trainer, state: dict[str, Any], path: Path, with_schedulers
 
 
 def random_state() -> dict[str, Any]:
-    """State of the three generators a run draws from, as tensors and Python numbers.
+    """State of the generators that belong to nobody, as tensors and Python numbers.
 
-    With it a resumed run on a CPU draws what the uninterrupted one would have drawn.
+    With it, and the pipeline's own, a resumed run draws what the uninterrupted one would have drawn.
     """
     version, words, gauss = random.getstate()
     name, keys, position, has_gauss, cached = np.random.get_state()  # noqa: NPY002 - the generator nerfstudio seeds
     numpy_state = [str(name), np.asarray(keys).tolist(), int(position), int(has_gauss), float(cached)]
-    return {"torch": torch.get_rng_state(), "python": [version, list(words), gauss], "numpy": numpy_state}
+    found = {"torch": torch.get_rng_state(), "python": [version, list(words), gauss], "numpy": numpy_state}
+    if torch.cuda.is_initialized():
+        found["cuda"] = torch.cuda.get_rng_state_all()
+    return found
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Puts back what :func:`random_state` gave."""
     torch.set_rng_state(state["torch"])
+    if "cuda" in state and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
     name, keys, position, has_gauss, cached = state["numpy"]

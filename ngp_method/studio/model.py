@@ -62,6 +62,8 @@ class InstantHashModel(Model):
         field: the radiance field.
         grid: the occupancy grid.
         parts: optional ideas, and the background.
+        unmarked: the training cameras, until the grid's cells that none of them sees are marked; None where they are, as they
+            are in a checkpoint.
         training_step: one training step, and what the last one did (nerfstudio's models keep a number under the name ``step``).
     """
 
@@ -74,8 +76,9 @@ class InstantHashModel(Model):
         device = torch.device(self.kwargs.get("device", "cpu"))
         self.geometry: SceneGeometry = metadata.get("geometry") or SceneGeometry()
         cameras = metadata.get("train_cameras")
-        step_scale = config.step_scale or (1.0 if cameras is None else step_scale_for(cameras, self.geometry))
-        self.geometry = replace(self.geometry, step_scale=step_scale)
+        if config.step_scale is None and cameras is not None:
+            config.step_scale = step_scale_for(cameras, self.geometry)  # settled: from now on that of the run
+        self.geometry = replace(self.geometry, step_scale=config.step_scale or 1.0)
         try:
             self.kernels, line = choose_kernels(config.kernels, device)
         except ImportError as error:
@@ -89,8 +92,8 @@ class InstantHashModel(Model):
         )
         self.field = InstantHashField(network, self.geometry)
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
-        if config.mark_unseen and cameras is not None:
-            self.grid.mark_unseen(seen_cells(cameras, self.geometry, config.grid_resolution))
+        self.unmarked = cameras if config.mark_unseen else None
+        self.register_load_state_dict_post_hook(lambda module, keys: setattr(module, "unmarked", None))
         self.plain_background = PlainBackground(config.background_color, config.eval_background_color, device)
         self.parts = Parts([self.plain_background])
         budget = config.sample_budget or (1 << 16 if device.type == "cpu" else StepSettings.sample_budget)
@@ -261,9 +264,19 @@ class InstantHashModel(Model):
 
     def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
         """Around each step: see :class:`~..volume.step.Step`."""
-        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.training_step.before)
+        before = TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._before)
         after = TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self.training_step.after)
         return [*self.viewer_comfort.callbacks(), before, after]
+
+    def _before(self, step: int) -> None:
+        self.mark_unseen()
+        self.training_step.before(step)
+
+    def mark_unseen(self) -> None:
+        """Keeps cells empty from now on that no training camera sees, if that has not been done: it takes a second or more."""
+        cameras, self.unmarked = self.unmarked, None
+        if cameras is not None:
+            self.grid.mark_unseen(seen_cells(cameras, self.geometry, self.config.grid_resolution))
 
     def occupancy_at(self, positions: Tensor) -> Tensor:
         """World points [N, 3] -> whether their cell holds anything, [N] bool."""

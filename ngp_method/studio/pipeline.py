@@ -12,6 +12,7 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
+from .settled import settled_in
 
 
 @dataclass
@@ -41,6 +42,21 @@ class InstantHashPipeline(VanillaPipeline):
             budget.begin(first_rays)
         if hasattr(self.datamanager, "train_batches"):
             self.datamanager.set_num_rays(budget.rays)
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next step depends on beside the state_dict, and what the run has settled: plain numbers and tensors."""
+        found: dict[str, Any] = {"settled": settled_in(self.config), "step": self.model.training_step.run_state()}
+        if isinstance(self.datamanager, InstantHashDataManager):
+            found["batches"] = self.datamanager.run_state()
+        return found
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave; ``settled`` has been seen to before the pipeline was built."""
+        self.model.training_step.load_run_state(state["step"])
+        if isinstance(self.datamanager, InstantHashDataManager):
+            if "batches" in state:
+                self.datamanager.load_run_state(state["batches"])
+            self.datamanager.set_num_rays(self.model.training_step.budget.rays)
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import signal
 import time
 import warnings
+from pathlib import Path
 from typing import Any, Literal, NoReturn, Optional
 
 import torch
@@ -22,6 +23,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ngp_method.studio import checkpoints
 from ngp_method.studio.interrupts import StopSignals
 from ngp_method.studio.schedulers import FactorLR
+from ngp_method.studio.settled import settle
 from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 
 __all__ = ["InstantHashTrainer", "InstantHashTrainerConfig"]
@@ -55,6 +57,7 @@ class InstantHashTrainer(Trainer):
         self._iteration_start: Optional[float] = None
         self._signals = StopSignals(self._request_stop)
         self._random_state: Optional[dict[str, Any]] = None
+        self._loaded: Optional[tuple[Path, dict[str, Any]]] = None
 
     # -- how far the run is
 
@@ -72,6 +75,7 @@ class InstantHashTrainer(Trainer):
     def setup(self, test_mode: Literal["test", "val", "inference"] = "val") -> None:
         """Sets up the pipeline and the rest, and puts the clock around the model's own callbacks."""
         try:
+            self._read_checkpoint()
             super().setup(test_mode)
         except (KeyboardInterrupt, SystemExit) as end:
             self.shutdown()  # the viewer's server is up before the checkpoint is read
@@ -95,6 +99,9 @@ class InstantHashTrainer(Trainer):
 
     def _start_clock(self, step: int) -> None:
         self._signals.hold()
+        if self._random_state is not None:  # not before: the viewer has begun by now, and may have drawn
+            checkpoints.set_random_state(self._random_state)
+            self._random_state = None
         self._iteration_start = time.monotonic()
 
     def _stop_clock(self, step: int) -> None:
@@ -125,8 +132,6 @@ class InstantHashTrainer(Trainer):
         Raises:
             SystemExit: 128 + the signal's number after Ctrl-C or SIGTERM, when the run has been saved.
         """
-        if self._random_state is not None:
-            checkpoints.set_random_state(self._random_state)
         with self._signals:
             try:
                 if self.progress < 1.0:
@@ -191,12 +196,18 @@ class InstantHashTrainer(Trainer):
         state["training_seconds"] = float(self.training_seconds)
         checkpoints.write(state, self.checkpoint_dir, step, keep_others=not self.config.save_only_latest_checkpoint)
 
-    def _load_checkpoint(self) -> None:
+    def _read_checkpoint(self) -> None:
+        """Reads it before the pipeline is built, which takes from it what the run has settled."""
         path = checkpoints.find(self.config.load_dir, self.config.load_step, self.config.load_checkpoint)
-        if path is None:
+        if path is not None:
+            self._loaded = path, checkpoints.read(path)
+            settle(self.config.pipeline, self._loaded[1].get("run", {}).get("settled", {}))
+
+    def _load_checkpoint(self) -> None:
+        if self._loaded is None:
             CONSOLE.print("No checkpoint to load: training starts from scratch.")
             return
-        state = checkpoints.read(path)
+        (path, state), self._loaded = self._loaded, None
         checkpoints.restore(self, state, path, with_schedulers=self.config.load_scheduler)
         self._start_step = self.steps_done = int(state["step"]) + 1
         self.step = int(state["step"])

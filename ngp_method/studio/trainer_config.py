@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -141,7 +142,7 @@ class InstantHashTrainerConfig(TrainerConfig):
             self.timestamp = f"{stamp}_{tries}"
         CONSOLE.print(
             f"{base} already holds a run, which is left as it is: this one goes to {self.get_base_dir()}. "
-            f"To go on with the old one: --load-dir {base / self.relative_model_dir}",
+            f"To go on with the old one: --load-dir {shlex.quote(str(base / self.relative_model_dir))}",
             soft_wrap=True,
         )
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,6 +25,7 @@ def report(run: Path) -> str:
         raise UserError(f"{run / 'eval.json'} is missing or broken: run ns-eval on the run first.") from None
     names = {"psnr": "PSNR {:.2f} dB", "ssim": "SSIM {:.4f}", "lpips": "LPIPS {:.4f}"}
     figures = ", ".join(text.format(results[name]) for name, text in names.items() if name in results)
+    config, mesh = (shlex.quote(str(run / name)) for name in ("config.yml", "mesh"))
     lines = [
         f"Held-out views:  {figures}",
         "",
@@ -33,8 +35,8 @@ def report(run: Path) -> str:
         f"  {run / 'eval'}  the held-out views, as they are and as they are rendered",
         "",
         "Go on with",
-        f"  .venv/bin/ns-viewer --load-config {run / 'config.yml'}",
-        f"  .venv/bin/instant-hash-mesh --load-config {run / 'config.yml'} --output-dir {run / 'mesh'}",
+        f"  .venv/bin/ns-viewer --load-config {config}",
+        f"  .venv/bin/instant-hash-mesh --load-config {config} --output-dir {mesh}",
         "  .venv/bin/ns-train instant-hash --data YOUR_SCENE",
     ]
     return "\n".join(lines)

@@ -15,6 +15,7 @@ What differs from nerfacc 0.5.2 (its buffers and save format are kept):
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from nerfacc.estimators.occ_grid import OccGridEstimator
@@ -153,6 +154,15 @@ class OccupancyGrid(OccGridEstimator):
             found[begin : begin + chunk] = density(points) * MIN_STEP
         self.kernels.raise_cells(self.occs, cells, found, DECAY ** (steps / DECAY_STEPS))
         self.refresh()
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next update depends on beside the buffers, for a checkpoint."""
+        return {"cursor": self._cursor, "credit": self._credit, "since": self._since}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave."""
+        self._cursor = int(state["cursor"]) % self.occs.shape[0]
+        self._credit, self._since = float(state["credit"]), int(state["since"])
 
     @torch.no_grad()
     def refresh(self) -> None:

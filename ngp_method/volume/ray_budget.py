@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 FIRST_SAMPLES_PER_RAY = 256
 """Samples expected of a ray while the occupancy grid is still full."""
 
@@ -44,6 +46,14 @@ class RayBudget:
         cost = max(kept, MARCHED_WEIGHT * marched, 1.0) / max(1, rays)
         self.rays = self._round(min(self.samples / cost, MAX_GROWTH * self.rays))
         return self.rays
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next step depends on, for a checkpoint."""
+        return {"rays": self.rays}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave."""
+        self.rays = self._round(int(state["rays"]))
 
     def _round(self, rays: float) -> int:
         return int(min(max(rays // RAY_MULTIPLE, 1) * RAY_MULTIPLE, self.max_rays))

@@ -7,6 +7,7 @@ pass and the optimisers, ``after``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -109,6 +110,16 @@ class Step:
     def losses(self, predicted: Predicted, compared: ColorLoss) -> dict[str, Tensor]:
         """The loss on colours, ``rgb_loss``, and those of the parts."""
         return {"rgb_loss": compared.loss, **self.parts.losses(predicted.traced)}
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next step depends on beside parameters, buffers and optimisers: plain numbers, for a checkpoint."""
+        return {"budget": self.budget.run_state(), "tracer": self.tracer.run_state(), "grid": self.grid.run_state()}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave."""
+        self.budget.load_run_state(state["budget"])
+        self.tracer.load_run_state(state["tracer"])
+        self.grid.load_run_state(state["grid"])
 
     @torch.no_grad()
     def after(self, step: int) -> None:

@@ -3,13 +3,14 @@
 On a GPU the host waits for the device once in a step, for the number of samples that are trained on: what is computed next is
 as large as that, and so is the next step's number of rays. For the samples that are marched it does not wait: as many slots as
 the last steps let expect are set aside, and never more than a bound. Should they not do, the last rays are left out of this
-step. Where nothing is known yet, at the start, on resuming, and after the occupancy grid has changed, it waits for those too.
+step. Where nothing is known yet, at the start and after the occupancy grid has changed, it waits for those too.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -85,6 +86,16 @@ class Tracer:
         """What was marched before tells nothing of what will be: the next step waits and sees."""
         self._per_ray.clear()
         self._exact_left = max(self._exact_left, 1)
+
+    def run_state(self) -> dict[str, Any]:
+        """What the next step depends on, for a checkpoint."""
+        return {"per_ray": list(self._per_ray), "exact_left": self._exact_left}
+
+    def load_run_state(self, state: dict[str, Any]) -> None:
+        """Goes on from what :meth:`run_state` gave."""
+        self._per_ray.clear()
+        self._per_ray.extend(map(float, state["per_ray"]))
+        self._exact_left = int(state["exact_left"])
 
     def capacity(self, n_rays: int) -> int | None:
         """Slots for the samples of so many rays; None: as many as there will be."""

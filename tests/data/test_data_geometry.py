@@ -135,7 +135,9 @@ def test_transparent_nerfstudio_scene_is_an_object(tmp_path: Path) -> None:
     assert room.metadata["geometry"].aabb_scale == 16
     # every sphere lies in the one unit cube
     for center, radius, _ in scenes.SPHERES:
-        world = cut.dataparser_scale * (cut.dataparser_transform[:, :3] @ torch.tensor(center) + cut.dataparser_transform[:, 3])
+        world = cut.dataparser_scale * (
+            cut.dataparser_transform[:, :3] @ torch.tensor(center).double() + cut.dataparser_transform[:, 3]
+        )
         low, high = cut.metadata["geometry"].aabb
         assert bool((world - radius * cut.dataparser_scale > low).all())
         assert bool((world + radius * cut.dataparser_scale < high).all())

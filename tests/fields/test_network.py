@@ -22,7 +22,7 @@ def _network(kernel_set: str) -> RadianceNetwork:
     return network
 
 
-@pytest.mark.parametrize("kernel_set", ["reference", "triton-float32"])
+@pytest.mark.parametrize("kernel_set", ["reference", "cpu-float32", "triton-float32"])
 @pytest.mark.parametrize("colours", [False, True])
 def test_normals_are_trained_on(kernel_set: str, colours: bool) -> None:
     """The gradient of a loss on normals, with and without one on the colours' inputs, is that of plain operations."""

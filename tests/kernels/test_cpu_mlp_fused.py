@@ -190,15 +190,6 @@ def test_both_tiles_sum_in_the_same_order() -> None:
         assert np.array_equal(wide, narrow)
 
 
-def test_a_second_derivative_is_refused() -> None:
-    """It would be zero in silence."""
-    x = torch.randn(10, 32, requires_grad=True)
-    out = mlp.perceptron([x], torch.randn(DENSITY.n_params), DENSITY, 1)
-    (slope,) = torch.autograd.grad(out.sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="once_differentiable"):
-        slope.square().sum().backward()
-
-
 def test_not_a_number_is_not_hidden() -> None:
     """A ReLU hands it on, as torch's does: training that has gone wrong must show."""
     x = torch.zeros(40, 32)

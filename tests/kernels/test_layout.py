@@ -62,8 +62,8 @@ def test_inputs_and_outputs_are_padded_to_sixteen() -> None:
     [
         ({"n_levels": 0}, "at least one level"),
         ({"n_features_per_level": 3}, "1, 2, 4 or 8 features"),
-        ({"log2_hashmap_size": 0}, "from 1 to 28"),
-        ({"log2_hashmap_size": 29}, "from 1 to 28"),
+        ({"log2_hashmap_size": 0}, "from 3 to 28"),
+        ({"log2_hashmap_size": 29}, "from 3 to 28"),
         ({"base_resolution": 0}, "base_resolution"),
         ({"base_resolution": 32, "finest_resolution": 16}, "base_resolution"),
     ],

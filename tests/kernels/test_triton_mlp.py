@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from ngp_method.kernels import mlp_composed
 from ngp_method.kernels.layout import MLPLayout
-from ngp_method.kernels.triton import mlp, mlp_composed, mlp_launch, runs
+from ngp_method.kernels.triton import mlp, mlp_launch, runs
 from support import tolerances as tol
 from support.kernel_cases import (
     array,

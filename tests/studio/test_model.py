@@ -41,10 +41,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scenes.write_blender(tmp_path_factory.mktemp("model"), train=24, test=2, size=(40, 40))
 
 
-def trainer_for(data: Path, out: Path, seed: int = 42, steps: int = 40, **model: Any) -> InstantHashTrainer:
+def trainer_for(
+    data: Path, out: Path, seed: int = 42, steps: int = 40, load_dir: Path | None = None, **model: Any
+) -> InstantHashTrainer:
     """A trainer as ``ns-train`` sets it up, of a small model."""
     config = copy.deepcopy(lite_config())
-    config.data, config.output_dir, config.timestamp = data, out, "run"
+    config.data, config.output_dir, config.timestamp, config.load_dir = data, out, "run", load_dir
     config.vis, config.max_num_iterations, config.machine.seed = "tensorboard", steps, seed
     small = {"n_levels": 6, "log2_hashmap_size": 14, "finest_resolution": 128, "sample_budget": 8192, "grid_resolution": 32}
     for name, value in {**small, **model}.items():

@@ -14,7 +14,7 @@ import trimesh
 from torch import Tensor
 
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.tools.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh, to_original_frame
+from ngp_method.tools.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh, to_original_frame, write_ply
 
 CENTER = torch.tensor([0.3, -0.2, 0.1])
 RADIUS = 0.6
@@ -126,6 +126,22 @@ def test_original_frame_undoes_the_parser() -> None:
     mesh = trimesh.Trimesh(world, original.faces, process=False)
     to_original_frame(mesh, transform, 0.37)
     np.testing.assert_allclose(mesh.vertices, original.vertices, atol=1e-5)
+
+
+def test_positions_of_a_survey_keep_their_digits(tmp_path: Path) -> None:
+    offset = torch.tensor([431_234.5, 5_412_345.25, 812.125], dtype=torch.float64)
+    original = trimesh.creation.icosphere(subdivisions=1)
+    original.visual.vertex_colors = np.arange(4 * len(original.vertices)).reshape(-1, 4) % 256
+    mesh = original.copy()
+    to_original_frame(mesh, torch.cat([torch.eye(3, dtype=torch.float64), -offset[:, None]], 1), 1.0)
+    write_ply(mesh, tmp_path / "mesh.ply")
+    mesh.export(tmp_path / "mesh.obj")
+    for name in ("mesh.ply", "mesh.obj"):
+        read = trimesh.load(tmp_path / name, process=False)
+        np.testing.assert_allclose(read.vertices - offset.numpy(), original.vertices, atol=1e-6, rtol=0)
+    read = trimesh.load(tmp_path / "mesh.ply", process=False)
+    assert (read.faces == mesh.faces).all()
+    assert (read.visual.vertex_colors == original.visual.vertex_colors).all()
 
 
 def test_files_hold_the_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

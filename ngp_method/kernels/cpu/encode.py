@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..gradients import kept_buffer, wanted
+from ..adjoint import laid_out
+from ..gradients import first_order_only, kept_buffer, wanted
 from ..layout import HashGridLayout
-from . import buffers, hashgrid, pool
+from . import buffers, hashgrid, hashgrid_slopes, pool
 
 
 def copy_half(target: Tensor, source: Tensor) -> None:
@@ -63,23 +64,71 @@ def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridL
     pool.run(task, len(tasks))
 
 
-def _position_gradient(x: Tensor, upstream: Tensor, table: Tensor, layout: HashGridLayout, n: int) -> Tensor:
+def _position_gradient(
+    x: Tensor, upstream: Tensor, table: Tensor, layout: HashGridLayout, n: int, along: Tensor | None = None
+) -> Tensor:
+    """[N, 3], from upstream rows or pairs; its derivative along the directions ``along``, rows [3, n_padded], if given."""
     features = layout.n_features_per_level
-    if upstream.dtype == torch.int32:
-        upstream = buffers.tensor_to_rows(dense(buffers.pairs_to_tensor(upstream, n)))
-    xs, rows, source, out = x.numpy(), upstream.numpy(), table.detach().numpy(), torch.zeros_like(x)
+    rows, source, out = _rows(upstream, n).numpy(), table.detach().numpy(), torch.zeros_like(x)
+    sides = (x.numpy(), x.numpy() if along is None else along.numpy(), along is not None)
     ranges = pool.chunks(n, 1)
 
     def task(chunk: int) -> None:
         for index, level in enumerate(layout.levels):
             part = source[level.offset * features : (level.offset + level.entries) * features]
-            hashgrid.position_gradient(
-                xs, part, rows, out.numpy(), level.scale, level.resolution, level.entries, level.dense, features,
+            hashgrid_slopes.position_gradient(
+                *sides, part, rows, out.numpy(), level.scale, level.resolution, level.entries, level.dense, features,
                 index * features, *ranges[chunk],
             )  # fmt: skip
 
     pool.run(task, len(ranges))
     return buffers.rows_to_tensor(out, n)
+
+
+def _features_along(x: Tensor, along: Tensor, table: Tensor, layout: HashGridLayout, n: int) -> Tensor:
+    """Derivative of the features along directions, float32 [N, C]; both given as rows [3, n_padded]."""
+    features, source = layout.n_features_per_level, table.detach().numpy()
+    out = torch.zeros(layout.n_output_dims, x.shape[1])
+    ranges = pool.chunks(n, 1)
+
+    def task(chunk: int) -> None:
+        for index, level in enumerate(layout.levels):
+            part = source[level.offset * features : (level.offset + level.entries) * features]
+            hashgrid_slopes.encode_along(
+                x.numpy(), along.numpy(), part, out.numpy(), level.scale, level.resolution, level.entries, level.dense,
+                features, index * features, *ranges[chunk],
+            )  # fmt: skip
+
+    pool.run(task, len(ranges))
+    return buffers.rows_to_tensor(out, n)
+
+
+def _table_gradient_along(x: Tensor, along: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridLayout, n: int) -> None:
+    """Add to the table's gradient that of the features' derivative along directions: a level to a task."""
+    features, rows, target = layout.n_features_per_level, _rows(upstream, n).numpy(), grad.numpy()
+
+    def task(number: int) -> None:
+        index = layout.n_levels - 1 - number
+        level = layout.levels[index]
+        part = target[level.offset * features : (level.offset + level.entries) * features]
+        hashgrid_slopes.scatter_along(
+            x.numpy(), along.numpy(), rows, part, level.scale, level.resolution, level.entries, level.dense, features,
+            index * features, n,
+        )  # fmt: skip
+
+    pool.run(task, layout.n_levels)
+
+
+def _rows(upstream: Tensor, n: int) -> Tensor:
+    """Rows or pairs -> float32 rows."""
+    if upstream.dtype == torch.int32:
+        return buffers.tensor_to_rows(dense(buffers.pairs_to_tensor(upstream, n)))
+    return upstream
+
+
+def _upstream(grad: Tensor) -> Tensor:
+    """Gradient of features in any layout -> rows or pairs."""
+    return buffers.tensor_to_pairs(grad) if grad.ndim == 3 else buffers.tensor_to_rows(grad)
 
 
 def dense(features: Tensor) -> Tensor:
@@ -100,7 +149,7 @@ class HashEncode(torch.autograd.Function):
         """Encode, or take over features that were encoded before."""
         n = positions.shape[0]
         x = buffers.tensor_to_rows(positions)
-        ctx.save_for_backward(x, table)
+        ctx.save_for_backward(positions, x, table)
         ctx.layout, ctx.n = layout, n
         if features is not None:
             return features.view_as(features)
@@ -109,16 +158,74 @@ class HashEncode(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Gradients of positions and table."""
+        """Gradients of positions and table, themselves differentiable where that is asked for."""
         (grad,) = grad_outputs
-        x, table = ctx.saved_tensors
-        upstream = buffers.tensor_to_pairs(grad) if grad.ndim == 3 else buffers.tensor_to_rows(grad)
+        positions, x, table = ctx.saved_tensors
         d_positions = d_table = None
         if wanted(ctx, 1):
             kept = kept_buffer(table)
-            target = torch.zeros_like(table) if kept is None else kept
-            _table_gradient(x, upstream, target, ctx.layout, ctx.n)
-            d_table = target if kept is None else None
+            if torch.is_grad_enabled() and kept is None:
+                d_table = TableGradient.apply(grad, positions, table, ctx.layout)
+            else:
+                target = torch.zeros_like(table) if kept is None else kept
+                _table_gradient(x, _upstream(grad), target, ctx.layout, ctx.n)
+                d_table = target if kept is None else None
         if wanted(ctx, 0):
-            d_positions = _position_gradient(x, upstream, table, ctx.layout, ctx.n)
+            d_positions = PositionGradient.apply(grad, positions, table, ctx.layout)
         return d_positions, d_table, None, None, None, None
+
+
+class PositionGradient(torch.autograd.Function):
+    """(gradient of features, positions, table, layout) -> gradient of positions [N, 3]."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
+        """From the float32 table, whatever the features were read from."""
+        ctx.save_for_backward(grad, positions, table)
+        ctx.layout = layout
+        return _position_gradient(buffers.tensor_to_rows(positions), _upstream(grad), table, layout, positions.shape[0])
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """Linear in the first argument: its gradient is the features' derivative along this one; so are the others'."""
+        grad, positions, table = ctx.saved_tensors
+        n, x, along = positions.shape[0], buffers.tensor_to_rows(positions), buffers.tensor_to_rows(grad_outputs[0])
+        d_grad = d_positions = d_table = None
+        if wanted(ctx, 0):
+            d_grad = laid_out(_features_along(x, along, table, ctx.layout, n), (grad.ndim, grad.dtype))
+        if wanted(ctx, 1):
+            d_positions = _position_gradient(x, _upstream(grad), table, ctx.layout, n, along)
+        if wanted(ctx, 2):
+            kept = kept_buffer(table)
+            target = torch.zeros_like(table) if kept is None else kept
+            _table_gradient_along(x, along, _upstream(grad), target, ctx.layout, n)
+            d_table = target if kept is None else None
+        return d_grad, d_positions, d_table, None
+
+
+class TableGradient(torch.autograd.Function):
+    """(gradient of features, positions, table, layout) -> gradient of the table [n_params], linear in the first."""
+
+    @staticmethod
+    def forward(ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
+        """Into a new tensor."""
+        ctx.save_for_backward(grad, positions)
+        ctx.layout = layout
+        target = torch.zeros_like(table)
+        _table_gradient(buffers.tensor_to_rows(positions), _upstream(grad), target, layout, positions.shape[0])
+        return target
+
+    @staticmethod
+    @first_order_only
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        """The upstream gradient takes the table's place."""
+        grad, positions = ctx.saved_tensors
+        table, n, x = grad_outputs[0].contiguous(), positions.shape[0], buffers.tensor_to_rows(positions)
+        d_grad = d_positions = None
+        if wanted(ctx, 0):
+            found = buffers.rows_to_tensor(_forward(x, table, ctx.layout, False), n)
+            d_grad = laid_out(found, (grad.ndim, grad.dtype))
+        if wanted(ctx, 1):
+            d_positions = _position_gradient(x, _upstream(grad), table, ctx.layout, n)
+        return d_grad, d_positions, None, None

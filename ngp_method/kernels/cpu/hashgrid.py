@@ -5,6 +5,8 @@ level's table is all that must stay in the cache), the table is read as float16 
 bytes, and two features a look-up), and the look-ups of sixteen samples are in flight at once. Backward gives each level to one
 thread, so that no addition needs to be atomic and the sum does not depend on the number of threads.
 
+A position outside [0, 1] counts as the nearest inside, NaN as 0 (:func:`.simd.unit`).
+
 Rows: arrays of features are level-major, one row per feature or pair of features, samples along the row, padded to
 ``BLOCK``. A *word* is 32 bits of the table: one float32, or two float16.
 """
@@ -26,6 +28,7 @@ from .simd import (
     spread_u,
     to_float,
     truncate,
+    unit,
     wrap,
 )
 from .simd_memory import add_pair, gather, load, store
@@ -93,7 +96,12 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
     by = spread_u(np.uint32(shift))
     for i in range(begin, end, 16):
         i0, i1, i2, i3, i4, i5, i6, i7, fx, fy, fz = _corners(
-            load(x0, i) * s + half, load(x1, i) * s + half, load(x2, i) * s + half, resolution, entries, dense
+            unit(load(x0, i)) * s + half,
+            unit(load(x1, i)) * s + half,
+            unit(load(x2, i)) * s + half,
+            resolution,
+            entries,
+            dense,
         )
         gx, gy, gz = one - fx, one - fy, one - fz
         w0, w1, w2, w3 = gy * gz, fy * gz, gy * fz, fy * fz
@@ -126,7 +134,12 @@ def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, b
     by = spread_u(np.uint32(shift))
     for i in range(begin, end, 16):
         i0, i1, i2, i3, i4, i5, i6, i7, fx, fy, fz = _corners(
-            load(x0, i) * s + half, load(x1, i) * s + half, load(x2, i) * s + half, resolution, entries, dense
+            unit(load(x0, i)) * s + half,
+            unit(load(x1, i)) * s + half,
+            unit(load(x2, i)) * s + half,
+            resolution,
+            entries,
+            dense,
         )
         gx, gy, gz = one - fx, one - fy, one - fz
         w0, w1, w2, w3 = gy * gz, fy * gz, gy * fz, fy * fz
@@ -148,7 +161,12 @@ def _corner_weights(x0, x1, x2, i, k, scale, resolution, entries, dense, index, 
     """Entries and weights of the 8 corners of samples i .. i + 15 into slots k of the block's buffers."""
     one, s, half, n = spread_f(ONE), spread_f(np.float32(scale)), spread_f(HALF), CORNER_BLOCK
     i0, i1, i2, i3, i4, i5, i6, i7, fx, fy, fz = _corners(
-        load(x0, i) * s + half, load(x1, i) * s + half, load(x2, i) * s + half, resolution, entries, dense
+        unit(load(x0, i)) * s + half,
+        unit(load(x1, i)) * s + half,
+        unit(load(x2, i)) * s + half,
+        resolution,
+        entries,
+        dense,
     )
     store(index, k, i0)
     store(index, n + k, i1)
@@ -224,41 +242,3 @@ def scatter_pairs(x, rows, grad, scale, resolution, entries, dense, features, co
             store(first, k, low_bf16(words))
             store(second, k, high_bf16(words))
         _scatter_block(count, first, second, index, weight, grad, features, column)
-
-
-@njit(nogil=True, cache=True, error_model="numpy")
-def position_gradient(x, table, upstream, out, scale, resolution, entries, dense, features, row, begin, end):  # type: ignore[no-untyped-def]
-    """Add d(features of one level) / d(position), times the upstream gradient, to out.
-
-    Args:
-        x: float32 [3, n_padded].
-        table: float32 words of this level (the float32 parameters, whatever the forward pass read).
-        upstream: float32 [rows, n_padded] gradients; rows row .. row + features - 1 are this level's.
-        out: float32 [3, n_padded], added to.
-    """
-    s = np.float32(scale)
-    mask = np.uint32(entries - 1)
-    for i in range(begin, end):
-        px, py, pz = x[0, i] * s + HALF, x[1, i] * s + HALF, x[2, i] * s + HALF
-        ix, iy, iz = np.int64(px), np.int64(py), np.int64(pz)
-        fx, fy, fz = px - np.float32(ix), py - np.float32(iy), pz - np.float32(iz)
-        dx = dy = dz = np.float32(0.0)
-        for corner in range(8):
-            cx, cy, cz = corner & 1, (corner >> 1) & 1, (corner >> 2) & 1
-            if dense:
-                j = ((ix + cx) + (iy + cy) * resolution + (iz + cz) * resolution * resolution) % entries
-            else:
-                hashed = np.uint32(ix + cx) ^ (np.uint32(iy + cy) * P1) ^ (np.uint32(iz + cz) * P2)
-                j = np.int64(hashed & mask)
-            value = np.float32(0.0)
-            for f in range(features):
-                value += table[j * features + f] * upstream[row + f, i]
-            wx = fx if cx else ONE - fx
-            wy = fy if cy else ONE - fy
-            wz = fz if cz else ONE - fz
-            dx += (value if cx else -value) * wy * wz
-            dy += (value if cy else -value) * wx * wz
-            dz += (value if cz else -value) * wx * wy
-        out[0, i] += s * dx
-        out[1, i] += s * dy
-        out[2, i] += s * dz

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from ..adam import AdamSettings, AdamState
 from ..defaults import Defaults, limited
-from ..derived import Derived, half_copies
+from ..density_head import DensityHead, sigmas_of
+from ..derived import Derived, changed, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from . import adam, bfloat16, encode, mlp, mlp_bfloat16, pool, processor, rays, volume
+from . import adam, bfloat16, density_head, encode, mlp, mlp_bfloat16, pool, processor, rays, volume
 from . import cells as grid_cells
 
 PRECISIONS = ("bfloat16", "mixed", "float32")
@@ -94,6 +95,11 @@ class CpuKernels(Defaults):
             return mlp_bfloat16.perceptron(parts, weights, layout, rows)
         return mlp.perceptron([encode.dense(part) for part in parts], weights, layout, rows)
 
+    def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
+        """See the interface."""
+        sigmas, same = DensityHead.apply(raw, unit, sigmas_of, density_head.with_slope)
+        return sigmas, same
+
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
     ) -> tuple[PackedSamples, list[Tensor]]:
@@ -140,6 +146,7 @@ class CpuKernels(Defaults):
         """See the interface."""
         half = self.half_tables.current(param)
         adam.step(param, grad, state, settings, half)
+        changed(param, None if half is None else self.half_tables)
         if average is not None:
             self.average(average, param, weight)
 

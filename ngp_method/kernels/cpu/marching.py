@@ -47,7 +47,7 @@ def _inverse(d):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def march_rays(  # type: ignore[no-untyped-def]
-    rays_o, rays_d, t_min, t_max, jitter, bits, blocks, center, unit, cone, min_step, max_step, limit,
+    rays_o, rays_d, t_min, t_max, jitter, bits, blocks, center, unit, cone, min_step, max_step, share, limit,
     t_out, dt_out, counts, resume, begin, end,
 ):  # fmt: skip
     """Samples of rays begin .. end - 1.
@@ -57,6 +57,7 @@ def march_rays(  # type: ignore[no-untyped-def]
         t_min, t_max, jitter: float32 [R].
         bits, blocks: the occupancy grid as :func:`pack_occupancy` makes it.
         center: float32 [3]; unit: edge of the unit cube; cone, min_step, max_step: the step law (world units).
+        share: of a ray's t_max, its shortest step (scene.LEAST_SHARE).
         limit: most samples of one ray.
         t_out, dt_out: float32, begins and lengths of the samples, ray after ray; room for (end - begin) * limit.
         counts: int32 [R].
@@ -71,11 +72,13 @@ def march_rays(  # type: ignore[no-untyped-def]
         oz = (rays_o[r, 2] - center[2]) * inv_unit
         dx, dy, dz = rays_d[r, 0] * inv_unit, rays_d[r, 1] * inv_unit, rays_d[r, 2] * inv_unit
         jx, jy, jz = _inverse(dx), _inverse(dy), _inverse(dz)
-        t, t_end = t_min[r], t_max[r]
-        t += jitter[r] * min(max(t * cone, min_step), max_step)
+        t, t_end = (ZERO if t_min[r] < ZERO else t_min[r]), t_max[r]
+        least = max(min_step, t_end * share)
+        most = max(max_step, least)
+        t += jitter[r] * min(max(t * cone, least), most)
         n = 0
         while t < t_end and n < limit:
-            dt = min(max(t * cone, min_step), max_step)
+            dt = min(max(t * cone, least), most)
             middle = t + HALF * dt
             px, py, pz = ox + dx * middle, oy + dy * middle, oz + dz * middle
             level, by_step = 0, 0
@@ -120,10 +123,10 @@ def march_rays(  # type: ignore[no-untyped-def]
                 while t + HALF * dt < target and t < t_end:
                     t += dt
             else:
-                dt = min(max(t * cone, min_step), max_step)
+                dt = min(max(t * cone, least), most)
                 while t + HALF * dt < target and t < t_end:
                     t += dt
-                    dt = min(max(t * cone, min_step), max_step)
+                    dt = min(max(t * cone, least), most)
         counts[r] = n
         resume[r] = t
         base += n

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..gradients import first_order_only
+from .. import mlp_composed
+from ..adjoint import laid_out
 from ..layout import MLPLayout
-from . import buffers, mlp_fused, pool
+from . import buffers, encode, mlp_fused, pool
 from .mlp_fused_tiles import Tile
 
 CHUNK = 8192
@@ -24,6 +25,20 @@ SUMMED = 2048
 def fixed_chunks(n: int, chunk: int = CHUNK) -> list[tuple[int, int]]:
     """Chunks of one size whatever the number of threads: sums over chunks then do not depend on it."""
     return [(begin, min(begin + chunk, n)) for begin in range(0, n, chunk)]
+
+
+def differentiable_gradients(
+    up: Tensor, parts: Sequence[Tensor], weights: Tensor, layout: MLPLayout
+) -> tuple[Tensor, list[Tensor | None]]:
+    """Gradients of the weights and of each part (features in any layout, and in that layout), themselves differentiable.
+
+    Args:
+        up: gradient of the outputs [N, rows].
+    """
+    dense = [encode.dense(part) for part in parts]
+    d_weights, found = mlp_composed.gradients(up, dense, weights, layout, torch.float32)
+    d_parts: list[Tensor | None] = [laid_out(d, (part.ndim, part.dtype)) for d, part in zip(found, parts)]
+    return d_weights, d_parts
 
 
 class Perceptron(torch.autograd.Function):
@@ -40,15 +55,22 @@ class Perceptron(torch.autograd.Function):
         sources, target = mlp_fused.addresses([part.numpy() for part in inputs]), out.numpy()
         ranges = pool.chunks(out.shape[1], mlp_fused.STRIDE, per_thread=4)
         pool.run(lambda c: mlp_fused.forward(sources, plan, target, *ranges[c]), len(ranges))
-        ctx.save_for_backward(*inputs)
+        ctx.save_for_backward(weights, *parts, *inputs)
         ctx.plan, ctx.n = plan, n
         return buffers.rows_to_tensor(out, n)
 
     @staticmethod
-    @first_order_only
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them."""
-        inputs, plan = ctx.saved_tensors, ctx.plan
+        """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them.
+
+        A gradient that is to be differentiated in turn is composed of torch's products.
+        """
+        weights, *kept = ctx.saved_tensors
+        count, plan = len(kept) // 2, ctx.plan
+        if torch.is_grad_enabled():
+            d_weights, d_parts = differentiable_gradients(grad_outputs[0], kept[:count], weights, plan.layout)
+            return d_weights, None, None, None, *d_parts
+        inputs = kept[count:]
         upstream = buffers.gradient_to_rows(grad_outputs[0])
         asked = [torch.empty_like(part) if wanted else None for part, wanted in zip(inputs, ctx.needs_input_grad[4:])]
         ranges = fixed_chunks(upstream.shape[1], SUMMED)

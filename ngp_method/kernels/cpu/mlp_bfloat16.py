@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..layout import MLPLayout
 from . import bf16_mlp, buffers, encode, pool
-from .mlp import fixed_chunks
+from .mlp import differentiable_gradients, fixed_chunks
 from .simd import pair_bf16
 from .simd_memory import load, store
 
@@ -66,15 +66,21 @@ class TilePerceptron(torch.autograd.Function):
         out = torch.empty(rows, x.shape[1])
         source, target, ranges = buffers.words(x), out.numpy(), pool.chunks(x.shape[1], bf16_mlp.BLOCK)
         pool.run(lambda c: bf16_mlp.forward(source, plan, target, *ranges[c]), len(ranges))
-        ctx.save_for_backward(x)
+        ctx.save_for_backward(x, weights, *parts)
         ctx.layout, ctx.n, ctx.plan = layout, n, plan
         ctx.shapes = [part.shape for part in parts]
         return buffers.rows_to_tensor(out, n)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
-        """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them."""
-        (x,) = ctx.saved_tensors
+        """Hidden layers are computed again, block by block, on the way back: cheaper than to store and load them.
+
+        A gradient that is to be differentiated in turn is composed of torch's products.
+        """
+        x, weights, *parts = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            d_weights, d_parts = differentiable_gradients(grad_outputs[0], parts, weights, ctx.layout)
+            return d_weights, None, None, *d_parts
         upstream = buffers.gradient_to_rows(grad_outputs[0])
         wanted = any(ctx.needs_input_grad[3:])
         # A lone part in pairs gets its gradient in pairs, as its encoding takes it.

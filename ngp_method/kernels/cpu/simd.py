@@ -89,6 +89,18 @@ def spread_u(typingctx: Any, scalar: Any) -> Any:
 
 
 @intrinsic
+def unit(typingctx: Any, vector: Any) -> Any:
+    """f32x16 -> the nearest in [0, 1], 0 for NaN: positions decide where memory is read, so none may be anything else."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        zero, one = (ir.Constant(_VF, [v] * LANES) for v in (0.0, 1.0))
+        positive = builder.select(builder.fcmp_ordered(">", args[0], zero), args[0], zero)
+        return builder.select(builder.fcmp_ordered("<", positive, one), positive, one)
+
+    return f32x16(f32x16), codegen
+
+
+@intrinsic
 def truncate(typingctx: Any, vector: Any) -> Any:
     """f32x16 -> u32x16 towards zero, for values from 0 to 2^31."""
     return u32x16(f32x16), lambda c, b, s, a: b.fptosi(a[0], _VU)

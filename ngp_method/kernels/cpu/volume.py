@@ -14,7 +14,7 @@ from ..adjoint import RunKernels
 from ..gradients import first_order_only
 from ..interface import Composited
 from ..samples import PackedSamples, packed_info_from_counts
-from ..scene import MAX_STEPS, SceneGeometry
+from ..scene import LEAST_SHARE, MAX_STEPS, SceneGeometry
 from . import buffers, compositing, encode, marching, pool
 
 RAYS_PER_TASK = 256
@@ -46,7 +46,8 @@ def march(
     o, d, near, far = as_array(rays_o), as_array(rays_d), as_array(t_min), as_array(t_max)
     shift = np.zeros(n_rays, np.float32) if jitter is None else as_array(jitter)
     counts, resume = torch.zeros(n_rays, dtype=torch.int32), torch.zeros(n_rays)
-    numbers = [np.float32(v) for v in (geometry.unit_size, geometry.cone_angle, geometry.min_step, geometry.max_step)]
+    law = (geometry.cone_angle, geometry.min_step, geometry.max_step, LEAST_SHARE)
+    numbers = [np.float32(v) for v in (geometry.unit_size, *law)]
     center = np.asarray(geometry.center, np.float32)
     ranges = pool.chunks(n_rays, RAYS_PER_TASK, at_least=1, per_thread=-(-n_rays // RAYS_PER_TASK))
     kept: list[tuple[np.ndarray, np.ndarray]] = [(np.empty(0, np.float32), np.empty(0, np.float32))] * len(ranges)

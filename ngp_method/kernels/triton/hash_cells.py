@@ -60,11 +60,23 @@ def coordinates(points, i, per_point, per_axis, live):  # type: ignore[no-untype
 
 
 @triton.jit
+def unit(x):  # type: ignore[no-untyped-def]
+    """The nearest in [0, 1], 0 for NaN."""
+    return tl.minimum(tl.where(x > 0.0, x, 0.0), 1.0)
+
+
+@triton.jit
+def inward(x, v):  # type: ignore[no-untyped-def]
+    """v where the coordinate lies in [0, 1], else 0: nothing changes with one that lies outside."""
+    return tl.where((x >= 0.0) & (x <= 1.0), v, 0.0)
+
+
+@triton.jit
 def lattice(x, scale):  # type: ignore[no-untyped-def]
-    """Coordinates along one axis -> (cell uint32, fraction float32)."""
+    """Coordinates along one axis, any number -> (cell uint32, fraction float32)."""
     # Rounded twice, as the reference does it: the product inside an fma cannot be fused with the sum that follows.
     nothing = tl.zeros_like(x)
-    at = tl.math.fma(x, nothing + scale, nothing) + 0.5
+    at = tl.math.fma(unit(x), nothing + scale, nothing) + 0.5
     cell = tl.floor(at)
     return cell.to(tl.int32).to(tl.uint32), at - cell
 

@@ -17,7 +17,19 @@ import triton
 import triton.language as tl
 
 from . import aot
-from .hash_cells import OPTIONS, PLAIN, block_of, coordinates, face, four_entries, lattice, level_numbers, rounded, weight
+from .hash_cells import (
+    OPTIONS,
+    PLAIN,
+    block_of,
+    coordinates,
+    face,
+    four_entries,
+    inward,
+    lattice,
+    level_numbers,
+    rounded,
+    weight,
+)
 
 BLOCK = block_of(256)
 """Samples of a program: two a thread keep 16 look-ups in flight."""
@@ -42,9 +54,9 @@ def interpolated(  # type: ignore[no-untyped-def]
     px, fx = lattice(x0, scale)
     py, fy = lattice(x1, scale)
     pz, fz = lattice(x2, scale)
-    ux = scale * v0
-    uy = scale * v1
-    uz = scale * v2
+    ux = scale * inward(x0, v0)
+    uy = scale * inward(x1, v1)
+    uz = scale * inward(x2, v2)
     gy = 1.0 - fy
     gz = 1.0 - fz
     e0, e1, e2, e3 = four_entries(px, py, pz, resolution, entries, dense)
@@ -146,9 +158,9 @@ def position_kernel(  # type: ignore[no-untyped-def]
         px, fx = lattice(x0, scale)
         py, fy = lattice(x1, scale)
         pz, fz = lattice(x2, scale)
-        ux = scale * v0
-        uy = scale * v1
-        uz = scale * v2
+        ux = scale * inward(x0, v0)
+        uy = scale * inward(x1, v1)
+        uz = scale * inward(x2, v2)
         g = tl.load(row + tl.full([], number * PART, tl.int64) * up_c, mask=live[:, None], other=0.0).to(tl.float32)
         source = table + offset * F + first
         for bit in tl.static_range(2):
@@ -161,9 +173,9 @@ def position_kernel(  # type: ignore[no-untyped-def]
             dy += scale * ay
             dz += scale * az
     to = out + sample.to(tl.int64) * 3
-    tl.store(to, dx, mask=live)
-    tl.store(to + 1, dy, mask=live)
-    tl.store(to + 2, dz, mask=live)
+    tl.store(to, inward(x0, dx), mask=live)
+    tl.store(to + 1, inward(x1, dy), mask=live)
+    tl.store(to + 2, inward(x2, dz), mask=live)
 
 
 def part_of(features: int, table_bytes: int) -> int:

@@ -28,7 +28,7 @@ import triton.language as tl
 from ..layout import HashGridLayout
 from . import aot
 from .device import interpreted
-from .hash_cells import OPTIONS, PLAIN, block_of, four_entries, lattice, level_numbers, weight
+from .hash_cells import OPTIONS, PLAIN, block_of, four_entries, inward, lattice, level_numbers, weight
 
 RUN = 8
 """Samples that a thread walks on the levels where it pays."""
@@ -132,9 +132,10 @@ def scatter_kernel(  # type: ignore[no-untyped-def]
         # Past the end: the last sample again, with a gradient of zero.
         sample = tl.minimum(run + step, n - 1).to(tl.int64)
         at = x + sample * x_n + lanes
-        px, fx = lattice(tl.load(at), scale)
-        py, fy = lattice(tl.load(at + x_c), scale)
-        pz, fz = lattice(tl.load(at + 2 * x_c), scale)
+        x0, x1, x2 = tl.load(at), tl.load(at + x_c), tl.load(at + 2 * x_c)
+        px, fx = lattice(x0, scale)
+        py, fy = lattice(x1, scale)
+        pz, fz = lattice(x2, scale)
         px += bit.to(tl.uint32)
         g = tl.load(row + sample * up_n + f * up_c + bit * 0, mask=run + step < n, other=0.0).to(tl.float32)
         if RUN > 1:
@@ -149,9 +150,9 @@ def scatter_kernel(  # type: ignore[no-untyped-def]
         uz = fz
         if DIRECTIONAL:
             along = direction + sample * v_n + lanes
-            ux = scale * tl.load(along)
-            uy = scale * tl.load(along + v_c)
-            uz = scale * tl.load(along + 2 * v_c)
+            ux = scale * inward(x0, tl.load(along))
+            uy = scale * inward(x1, tl.load(along + v_c))
+            uz = scale * inward(x2, tl.load(along + 2 * v_c))
         wx = tl.where(bit == 1, fx, 1.0 - fx)
         vx = tl.where(bit == 1, ux, -ux)
         gy = 1.0 - fy

@@ -11,7 +11,7 @@ from ..adam import AdamSettings, AdamState
 from ..batch import PixelTable, RayTable, WorldRays
 from ..defaults import Defaults
 from ..density_head import DensityHead
-from ..derived import half_copies
+from ..derived import changed, half_copies
 from ..interface import Composited, Gathered
 from ..layout import HashGridLayout, MLPLayout
 from ..losses import ColorLoss
@@ -139,7 +139,7 @@ class TritonKernels(Defaults):
 
     def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
         """See the interface."""
-        sigmas, same = DensityHead.apply(raw, unit, density_head.sigmas_of, density_head.add_slope)
+        sigmas, same = DensityHead.apply(raw, unit, density_head.sigmas_of, density_head.with_slope)
         return sigmas, same
 
     def color_loss(
@@ -157,4 +157,6 @@ class TritonKernels(Defaults):
         weight: float = 0.0,
     ) -> None:  # fmt: skip
         """See the interface."""
-        adam.step(param, grad, state, settings, self.half_tables.current(param), average, weight)
+        half = self.half_tables.current(param)
+        adam.step(param, grad, state, settings, half, average, weight)
+        changed(param, None if half is None else self.half_tables)

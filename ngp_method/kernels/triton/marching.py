@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..gradients import first_order_only
 from ..samples import PackedSamples
-from ..scene import MAX_STEPS, SceneGeometry
+from ..scene import LEAST_SHARE, MAX_STEPS, SceneGeometry
 from . import marching_kernels as kernels
 from . import marching_samples, occupancy, packing, packing_kernels, ray_sums
 from .runs import empty_runs
@@ -25,10 +25,10 @@ def flat(tensor: Tensor) -> Tensor:
     return tensor.detach().to(torch.float32).contiguous()
 
 
-def _step_law(geometry: SceneGeometry) -> tuple[float, float, float]:
-    """cone, min_step, max_step; where the cone is zero, the length of each step is min_step."""
+def _step_law(geometry: SceneGeometry) -> tuple[float, float, float, float]:
+    """cone, min_step, max_step, and the shortest step as a share of t_max; without a cone each step has the least length."""
     cone, least, most = geometry.cone_angle, geometry.min_step, geometry.max_step
-    return cone, (least if cone > 0 else min(least, most)), most
+    return cone, (least if cone > 0 else min(least, most)), most, LEAST_SHARE
 
 
 def march(
@@ -62,7 +62,7 @@ def march(
     info, ends = packing.runs(counts, capacity)
     samples = packing.empty_samples(info, int(ends[-1]) if capacity is None else capacity)
     if once:
-        _fill(rows, limit, samples, law)
+        _fill(rows, rays[3], limit, samples, law)
     else:
         walk(kernels.FILL.value, info, samples)
     if capacity is not None:
@@ -71,10 +71,10 @@ def march(
     return samples, resume
 
 
-def _fill(rows: Tensor, limit: int, samples: PackedSamples, law: tuple[float, float, float]) -> None:
+def _fill(rows: Tensor, t_max: Tensor, limit: int, samples: PackedSamples, law: tuple[float, float, float, float]) -> None:
     n_rays, tile = samples.n_rays, marching_samples.fill_tile()
     marching_samples.fill[(triton.cdiv(n_rays, tile["RAYS"]),)](
-        rows, samples.packed_info, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays, limit, *law,
+        rows, t_max, samples.packed_info, samples.t_starts, samples.t_ends, samples.ray_indices, n_rays, limit, *law,
         CONE=law[0] > 0, **tile,
     )  # fmt: skip
 

@@ -87,7 +87,8 @@ def _look(qx, qy, qz, right, up, deep, level, bits, blocks, wanted, GRID: tl.con
         Whether the point lies in the cascade and is wanted; if so, whether its cell is occupied; and the sides, in cells, by
         which the ray may leave the cell or the empty cube.
     """
-    inside = wanted & (tl.minimum(tl.minimum(qx, qy), qz) >= 0.0) & (tl.maximum(tl.maximum(qx, qy), qz) < GRID)
+    # Each by itself: the least of three would pass over NaN.
+    inside = wanted & (qx >= 0.0) & (qy >= 0.0) & (qz >= 0.0) & (qx < GRID) & (qy < GRID) & (qz < GRID)
     ix, iy, iz = qx.to(tl.int32), qy.to(tl.int32), qz.to(tl.int32)
     block = (((((level << LOG_EDGE) | (ix >> 3)) << LOG_EDGE) | (iy >> 3)) << LOG_EDGE) | (iz >> 3)
     flags = tl.load(blocks + block, mask=inside, other=0).to(tl.int32)
@@ -105,7 +106,7 @@ def _look(qx, qy, qz, right, up, deep, level, bits, blocks, wanted, GRID: tl.con
 @triton.jit(do_not_specialize=PLAIN)
 def walk(  # type: ignore[no-untyped-def]
     rays_o, rays_d, t_min, t_max, jitter, bits, blocks, counts, resume, rows, info, t_starts, t_ends, ray_indices,
-    n_rays, limit, cx, cy, cz, inv_unit, cone, min_step, max_step, top, grown,
+    n_rays, limit, cx, cy, cz, inv_unit, cone, min_step, max_step, share, top, grown,
     WHAT: tl.constexpr, CONE: tl.constexpr, MULTI: tl.constexpr, JITTER: tl.constexpr, GRID: tl.constexpr,
     LOG_EDGE: tl.constexpr, SUBSTEPS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -121,7 +122,7 @@ def walk(  # type: ignore[no-untyped-def]
         rows: float32 [R, limit], written by KEEP.
         info: int32 [R, 2], read by FILL, which writes t_starts, t_ends, ray_indices.
         cx, cy, cz, inv_unit: centre and one over the edge of the unit cube.
-        cone, min_step, max_step: the step law; cone > 0: CONE.
+        cone, min_step, max_step: the step law; cone > 0: CONE. share: of a ray's t_max, its shortest step.
         top: half the edge of the last cascade, in unit cubes; MULTI: there is more than one.
         grown: t at which a step is as long as a cell of cascade 0 (CONE and MULTI).
         LOG_EDGE: log2 of EDGE there.
@@ -142,10 +143,13 @@ def walk(  # type: ignore[no-untyped-def]
     # Where the ray passes the planes through the centre: the plane x is met at sx + x * jx.
     sx, sy, sz = -ox * jx, -oy * jy, -oz * jz
     t = tl.load(t_min + r, mask=real, other=0.0)
+    t = tl.where(t < 0.0, 0.0, t)
     t_end = tl.load(t_max + r, mask=real, other=0.0)
     # Numbers as vectors: nothing to the compiler, but in the interpreter they would be made so at every turn.
     zero = tl.zeros([BLOCK], tl.float32)
     cone, min_step, max_step = zero + cone, zero + min_step, zero + max_step
+    min_step = tl.maximum(min_step, t_end * share)
+    max_step = tl.maximum(max_step, min_step)
     half_min, half_max, shrink = 0.5 * min_step, 0.5 * max_step, 1.0 / (1.0 + 0.5 * cone)
     if JITTER:
         t += tl.load(jitter + r, mask=real, other=0.0) * step_size(t, cone, min_step, max_step, CONE)
@@ -232,7 +236,7 @@ def variants() -> list[Variant]:
         "*fp32": "rays_o rays_d t_min t_max jitter resume rows t_starts t_ends",
         "*i32": "counts info ray_indices",
         "*u8": "bits blocks",
-        "fp32": "cx cy cz inv_unit cone min_step max_step top grown",
+        "fp32": "cx cy cz inv_unit cone min_step max_step share top grown",
         "i32": "n_rays limit",
     }
     found = []

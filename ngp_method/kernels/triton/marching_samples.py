@@ -19,18 +19,23 @@ rule: between the product and the sum in t + dt(t) lie the bounds of dt, so that
 
 @triton.jit(do_not_specialize=PLAIN)
 def fill(  # type: ignore[no-untyped-def]
-    rows, info, t_starts, t_ends, ray_indices, n_rays, limit, cone, min_step, max_step,
+    rows, t_max, info, t_starts, t_ends, ray_indices, n_rays, limit, cone, min_step, max_step, share,
     CONE: tl.constexpr, RAYS: tl.constexpr, SAMPLES: tl.constexpr,
 ):  # fmt: skip
-    """From the rows of a KEEP walk to packed samples; ``info`` is int32 [R, 2] (first sample, count). EXACT."""
+    """From the rows of a KEEP walk to packed samples; ``info`` is int32 [R, 2] (first sample, count). EXACT.
+
+    ``t_max`` and ``share`` as in the walk.
+    """
     ray, first, count = read_runs(info, n_rays, RAYS)
+    least = tl.maximum(min_step, tl.load(t_max + ray, mask=ray < n_rays, other=0.0) * share)[:, None]
+    most = tl.maximum(max_step, least)
     for begin in range(0, tl.max(count, axis=0), SAMPLES):
         k = begin + tl.arange(0, SAMPLES)[None, :]
         valid = k < count[:, None]
         t = tl.load(rows + ray[:, None] * limit + k, mask=valid, other=0.0)
         to = first[:, None] + k
         tl.store(t_starts + to, t, mask=valid)
-        tl.store(t_ends + to, t + step_size(t, cone, min_step, max_step, CONE), mask=valid)
+        tl.store(t_ends + to, t + step_size(t, cone, least, most, CONE), mask=valid)
         tl.store(ray_indices + to, tl.broadcast_to(ray[:, None], (RAYS, SAMPLES)), mask=valid)
 
 
@@ -63,9 +68,9 @@ def fill_tile() -> dict[str, Any]:
 def variants() -> list[Variant]:
     """Every kernel of this file as it is launched."""
     types = {
-        "*fp32": "rays_o rays_d rows t_starts t_ends out",
+        "*fp32": "rays_o rays_d rows t_max t_starts t_ends out",
         "*i32": "info ray_indices",
-        "fp32": "cone min_step max_step lx ly lz scale",
+        "fp32": "cone min_step max_step share lx ly lz scale",
         "i32": "n_rays limit n room",
     }
     cones = (("unit", False), ("cascades", True))

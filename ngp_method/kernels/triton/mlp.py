@@ -14,15 +14,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import mlp_composed
 from ..gradients import kept_buffer, wanted
 from ..layout import MLPLayout
-from . import mlp_composed, mlp_launch
+from . import mlp_launch
 from .device import interpreted
 
 
 @lru_cache(maxsize=32)
 def fused(device: torch.device, layout: MLPLayout, dtype: torch.dtype, backward: bool) -> bool:
-    """Whether the device's matrix units and registers serve the kernels (see :mod:`.mlp_composed`)."""
+    """Whether the device's matrix units and registers serve the kernels (see :mod:`..mlp_composed`)."""
     if interpreted():
         return True
     if not torch.version.hip:

@@ -1,8 +1,11 @@
-"""Perceptrons as a composition of torch's matrix products: what the fused kernels leave to it.
+"""Perceptrons as a composition of torch's matrix products: what the fused kernels of the other sets leave to it.
 
-* The second order. A gradient that is itself differentiated (normals that are trained on) is computed here, in float32, from
-  products that torch differentiates; ReLUs are masks, whose own derivative is zero. It is rare, and the first order costs four
-  products more than the kernel's.
+* The second order, of every set. A gradient that is itself differentiated (normals that are trained on) is computed here, in
+  float32, from products that torch differentiates; ReLUs are masks, whose own derivative is zero. It is rare, and the first
+  order costs four products more than the kernel's.
+
+And of the Triton set alone:
+
 * Turing (sm_75): its matrix units are reached by cuBLAS, by Triton no longer (3.3 fails to compile, later ones multiply without
   them). RDNA (gfx10 to gfx12), backward or of 128 neurons: operands are held twice there, and hundreds of registers would be
   spilled. CDNA (gfx9), backward of 128 neurons, for the same reason.
@@ -16,10 +19,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..layout import MLPLayout
+from .layout import MLPLayout
 
 TOP = 3
-"""float16 cotangents are multiplied by a power of two that brings the largest to 2^3 (see mlp_tiles.power_of_two)."""
+"""float16 cotangents are multiplied by a power of two that brings the largest to 2^3 (see triton/mlp_tiles.power_of_two)."""
 
 
 def matrices(weights: Tensor, layout: MLPLayout, rows: int, dtype: torch.dtype) -> list[Tensor]:
