@@ -93,8 +93,9 @@ def starting_points(dataset: Any, geometry: Any, data: Path, seed: int) -> tuple
 
 def _sparse_points(data: Path) -> Tensor | None:
     """The points of a COLMAP scene in the data parser's world; None where there are none."""
-    from ngp_method.data.auto import AutoDataParserConfig, place
+    from ngp_method.data.auto import AutoDataParserConfig
     from ngp_method.data.detect import detect, read_capture
+    from ngp_method.data.world import place
 
     capture = read_capture(detect(data))
     if capture.kind != "colmap" or capture.points is None or not len(capture.points):

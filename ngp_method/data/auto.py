@@ -6,39 +6,25 @@ no other flag. Import-light: nerfstudio loads this module while its data manager
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Optional, cast
+from typing import Any, Literal, Optional
 
-import numpy as np
 import torch
-from nerfstudio.cameras import camera_utils
 from nerfstudio.cameras.cameras import CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
-from ngp_method.data.capture import Capture, NgpFrame, view_indices
-from ngp_method.data.detect import Source, detect, read_capture
+from ngp_method.data.capture import view_indices
+from ngp_method.data.detect import detect, read_capture
 from ngp_method.data.frames import say_unplaced
-from ngp_method.data.geometry import (
-    BLENDER_EDGE,
-    NEAR,
-    geometry_from_ngp,
-    geometry_from_sight,
-    is_transparent,
-    sight_of,
-    with_near,
-)
 from ngp_method.data.masks import metadata_of, names_for_nerfstudio
 from ngp_method.data.messages import say_once
-from ngp_method.data.transforms import power_of_two
 from ngp_method.data.views import to_cameras
+from ngp_method.data.world import place
 from ngp_method.errors import fail
-from ngp_method.kernels.scene import SceneGeometry
 
 
 @dataclass
@@ -137,142 +123,6 @@ class PreciseOutputs(DataparserOutputs):
         return super().transform_poses_to_original_space(poses.double(), camera_convention)
 
 
-@dataclass
-class Placed:
-    """A capture in the world.
-
-    Attributes:
-        poses: camera to world of every view, [N, 3, 4] float32.
-        transform: [3, 4] float64, and scale: original position p -> scale * (transform @ p), as nerfstudio stores them.
-        geometry: where the unit cube lies.
-    """
-
-    poses: Tensor
-    transform: Tensor
-    scale: float
-    geometry: SceneGeometry
-
-
-def place(capture: Capture, config: AutoDataParserConfig) -> Placed:
-    """Maps a capture to the world frame and finds its geometry; the same for every split.
-
-    instant-ngp: world = position * scale + offset - 0.5, the unit cube being [-0.5, 0.5]^3. Blender: the world is the
-    file's. nerfstudio and COLMAP: turned upright, centred and scaled as nerfstudio's own parsers do it.
-    """
-    how: Callable[[Capture, AutoDataParserConfig], Placed] = {
-        "instant-ngp": _place_ngp,
-        "blender": _place_blender,
-        "nerfstudio": _place_nerfstudio,
-        "colmap": _place_nerfstudio,
-    }[capture.kind]
-    placed = how(capture, config)
-    geometry = placed.geometry
-    if config.near is not None:
-        if not 0.0 <= config.near < geometry.aabb_scale:
-            fail(f"--near {config.near:g}: give a distance in unit cubes, from 0 to {geometry.aabb_scale}.")
-        geometry = dataclasses.replace(geometry, near=config.near * geometry.unit_size)
-    return dataclasses.replace(placed, geometry=geometry)
-
-
-def _file_poses(capture: Capture) -> Tensor:
-    return torch.from_numpy(np.stack([view.pose for view in capture.views]))
-
-
-def _override(frame: NgpFrame, config: AutoDataParserConfig) -> NgpFrame:
-    if config.scale is not None:
-        frame = dataclasses.replace(frame, scale=_positive(config.scale))
-    if config.aabb_scale is not None:
-        frame = dataclasses.replace(frame, aabb_scale=power_of_two(config.aabb_scale, "--aabb-scale"))
-    return frame
-
-
-def _override_geometry(
-    geometry: SceneGeometry, origins: Tensor, world_scale: float, config: AutoDataParserConfig
-) -> SceneGeometry:
-    """The command line's scale and aabb_scale in place of those found; the near plane follows."""
-    if config.scale is None and config.aabb_scale is None:
-        return geometry
-    if config.scale is not None:
-        geometry = dataclasses.replace(geometry, unit_size=world_scale / _positive(config.scale), reason="--scale")
-    if config.aabb_scale is not None:
-        size = power_of_two(config.aabb_scale, "--aabb-scale")
-        geometry = dataclasses.replace(geometry, aabb_scale=size, reason="--aabb-scale")
-    return with_near(geometry, origins, NEAR * geometry.unit_size)
-
-
-def _place_ngp(capture: Capture, config: AutoDataParserConfig) -> Placed:
-    frame = _override(cast(NgpFrame, capture.ngp), config)
-    poses = _file_poses(capture)
-    shift = torch.tensor(frame.offset, dtype=torch.float64) - 0.5
-    poses[:, :, 3] = poses[:, :, 3] * frame.scale + shift
-    transform = torch.eye(4, dtype=torch.float64)[:3]
-    transform[:, 3] = shift / frame.scale
-    geometry = geometry_from_ngp(frame, poses[:, :, 3], 0.0, f"{capture.file.name}'s own")
-    return Placed(poses.float(), transform, frame.scale, geometry)
-
-
-def _place_blender(capture: Capture, config: AutoDataParserConfig) -> Placed:
-    poses = _file_poses(capture)
-    origins = poses[:, :, 3]
-    if capture.ngp is not None:
-        frame = _override(capture.ngp, config)
-        geometry = geometry_from_ngp(frame, origins, 1.0, f"{capture.file.name}'s own")
-    else:
-        # the box of the synthetic scenes is centred, whatever instant-ngp's offset would be
-        frame = _override(NgpFrame(1.0 / BLENDER_EDGE, (0.5, 0.5, 0.5), 1), config)
-        geometry = geometry_from_ngp(frame, origins, 1.0, "the box of Blender scenes")
-        if geometry.near > 0.0 and not is_transparent(capture.views[0].image):
-            # opaque pictures taken from inside that box: a real scene in Blender's layout
-            sight = sight_of(to_cameras(capture.views, poses.float(), 1.0), None, False)
-            geometry = _override_geometry(geometry_from_sight(sight), sight.origins, 1.0, config)
-    return Placed(poses.float(), torch.eye(4, dtype=torch.float64)[:3], 1.0, geometry)
-
-
-def _place_nerfstudio(capture: Capture, config: AutoDataParserConfig) -> Placed:
-    square = torch.eye(4, dtype=torch.float64).repeat(len(capture.views), 1, 1)
-    square[:, :3] = _file_poses(capture)
-    # Positions of a survey have seven digits before the point, more than float32 holds. nerfstudio turns poses in one type or
-    # another, so it is given positions near the origin, and what is taken off them is put back into the transform.
-    middle = square[:, :3, 3].median(0).values
-    square[:, :3, 3] -= middle
-    poses, transform = camera_utils.auto_orient_and_center_poses(
-        square.float(),
-        method=cast(Any, capture.orientation or config.orientation_method),
-        center_method=config.center_method,
-    )
-    poses, transform = poses.double(), transform.double()
-    if config.center_method == "none":  # the origin stays where it was
-        poses[:, :3, 3] += transform[:, :3] @ middle
-    else:
-        transform[:, 3] -= transform[:, :3] @ middle
-    scale = 1.0
-    if config.auto_scale_poses:
-        reach = float(poses[:, :3, 3].abs().max())
-        scale = 1.0 / reach if reach > 0.0 else 1.0
-    poses = poses[:, :3].clone()
-    poses[:, :, 3] *= scale
-
-    points = None
-    if capture.points is not None:
-        moved = capture.points @ transform[:, :3].numpy().T + transform[:, 3].numpy()
-        points = torch.from_numpy(moved * scale)
-    sight = sight_of(to_cameras(capture.views, poses, 1.0), points, is_transparent(capture.views[0].image))
-    geometry = _override_geometry(geometry_from_sight(sight), sight.origins, scale, config)
-
-    full = transform
-    if capture.applied_transform is not None:
-        applied = torch.eye(4, dtype=torch.float64)
-        applied[:3] = torch.from_numpy(capture.applied_transform)
-        full = transform @ applied
-    return Placed(poses.float(), full, scale * capture.applied_scale, geometry)
-
-
-def _positive(scale: float) -> float:
-    if not scale > 0.0:
-        fail(f"--scale {scale:g}: give a number above zero.")
-    return scale
-
-
 def _factor(downscale: float | None) -> float:
     factor = 1.0 if downscale is None else float(downscale)
     if not factor >= 1.0:
@@ -286,4 +136,4 @@ auto_data = DataParserSpecification(
 )
 """What nerfstudio registers as ``auto-data``."""
 
-__all__ = ["AutoDataParser", "AutoDataParserConfig", "Placed", "Source", "auto_data", "detect", "place"]
+__all__ = ["AutoDataParser", "AutoDataParserConfig", "auto_data"]

@@ -26,11 +26,23 @@ EvalMode = Literal["interval", "fraction", "filename", "all"]
 
 @dataclass
 class NgpFrame:
-    """instant-ngp's map from a file's positions to its unit cube [0, 1]^3: p * scale + offset."""
+    """instant-ngp's map from a file's positions to its unit cube [0, 1]^3: p * scale + offset.
+
+    Attributes:
+        scale, offset: of the map.
+        aabb_scale: edge of the whole scene in unit cubes.
+        stated: the keys of these that the file has; the others are instant-ngp's defaults.
+    """
 
     scale: float
     offset: tuple[float, float, float]
     aabb_scale: int
+    stated: frozenset[str] = frozenset()
+
+    @property
+    def by_convention(self) -> bool:
+        """Whether nothing in the file says where the unit cube lies."""
+        return not self.stated & {"scale", "offset", "aabb"}
 
 
 @dataclass

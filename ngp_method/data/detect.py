@@ -14,14 +14,11 @@ from ngp_method.data.capture import Capture, Kind, natural_key
 from ngp_method.data.colmap import find_model, read_colmap
 from ngp_method.data.models import find_models, half_a_model
 from ngp_method.data.paths import find_files
-from ngp_method.data.transforms import Json, read_json, read_ngp_frame, read_views
+from ngp_method.data.transforms import NGP_KEYS, Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
 
 SPLITS = ("train", "val", "test")
 BLENDER_FILES = tuple(f"transforms_{split}.json" for split in SPLITS)
-
-NGP_KEYS = ("aabb_scale", "scale", "offset", "aabb")
-"""Keys that instant-ngp alone reads: they say where the unit cube lies."""
 
 NERFSTUDIO_KEYS = ("camera_model", "applied_transform", "orientation_override", "ply_file_path", "train_filenames")
 """Keys that nerfstudio alone reads."""

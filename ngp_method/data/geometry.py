@@ -1,7 +1,9 @@
 """Where the unit cube lies, how far the scene reaches and where rays begin: the one rule for every format.
 
-1. **The file says so.** instant-ngp's ``scale``, ``offset`` and ``aabb_scale`` are taken as they are; a Blender scene
-   without them is the box +-1.5 of NeRF's synthetic scenes, unless it is opaque and seen from inside that box.
+1. **The file says so.** instant-ngp's ``scale``, ``offset`` and ``aabb_scale`` are taken as they are. A file that gives no
+   scale and offset has instant-ngp's (0.33 and 0.5), a Blender scene the box +-1.5 of NeRF's synthetic scenes, where such a
+   box can be the scene's: what the cameras look at lies in it, and is neither far larger nor far smaller (:func:`holds`).
+   A scene in another unit, or of another place, is none of them; nor is an opaque one in Blender's layout, seen from inside.
 2. **An object cut out** (the images have transparent pixels) and seen from around: one unit cube, as large as what the
    cameras see at their common focus, nothing beyond it.
 3. **A scene looked at from around**: the unit cube is centred on the focus, the cameras' median distance from it is
@@ -23,21 +25,17 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.data.dataparsers.instant_ngp_dataparser import InstantNGPDataParserConfig
 from torch import Tensor
 
 from ngp_method.data.capture import NgpFrame
-from ngp_method.data.decoding import opened, to_color
-from ngp_method.data.poses import nearest_to_axes
+from ngp_method.data.sight import FEW, Sight, focus_of, is_transparent, sight_of, stand_together
 from ngp_method.kernels.scene import MAX_AABB_SCALE, SceneGeometry
 
 BLENDER_EDGE = 3.0
@@ -55,57 +53,30 @@ NEAR = 0.1
 POINTS_PERCENTILE = 98.0
 """Sparse reconstructions have a percent or so of stray points far out."""
 
-CONVERGENCE = 0.01
-"""Least mean squared sine of the viewing directions' angles for them to have a focus (5.7 degrees rms)."""
+LEAST_SEEN = 0.125
+"""A unit cube has to be no more than eight times as large as what the cameras see at their focus: hash levels finer than the
+pixels are lost on a scene that is one small place of it."""
 
+MOST_SEEN = 1.5
+"""What the cameras see at their focus may be one and a half times as large as the whole box: of NeRF's synthetic scenes it is
+0.97, and pictures have a margin round what they show."""
 
-@dataclass
-class Sight:
-    """What the rule looks at, in one frame.
+SAME_PLACE = 1e-9
+"""Cameras that differ by less than this share of their coordinates, in float64, stand in one place."""
 
-    Attributes:
-        origins: camera positions [N, 3].
-        directions: viewing directions, unit, [N, 3].
-        tan_half: tangent of the larger half field of view, [N].
-        points: sparse points [M, 3] or None.
-        transparent: whether the images are cut out.
-    """
-
-    origins: Tensor
-    directions: Tensor
-    tan_half: Tensor
-    points: Tensor | None = None
-    transparent: bool = False
-
-
-def sight_of(cameras: Cameras, points: Tensor | None, transparent: bool) -> Sight:
-    """The rule's view of nerfstudio cameras [N]."""
-    poses = cameras.camera_to_worlds.double().cpu()
-    directions = torch.nn.functional.normalize(-poses[:, :, 2], dim=-1)
-    half = torch.maximum(cameras.width / (2 * cameras.fx), cameras.height / (2 * cameras.fy)).double().cpu()[:, 0]
-    fisheye = cameras.camera_type.cpu()[:, 0] != CameraType.PERSPECTIVE.value
-    # an equidistant lens has the angle where a pinhole has its tangent; beyond 60 degrees either sees everything
-    tan_half = torch.where(fisheye, torch.tan(half.clamp(max=math.pi / 3)), half).clamp(max=math.tan(math.pi / 3))
-    return Sight(poses[:, :, 3], directions, tan_half, None if points is None else points.double().cpu(), transparent)
-
-
-def focus_of(sight: Sight) -> Tensor | None:
-    """The point nearest to all viewing axes, [3]; None where they do not meet in front of the cameras."""
-    focus, spread = nearest_to_axes(sight.origins, sight.directions)
-    if spread < CONVERGENCE:
-        return None
-    ahead = ((focus - sight.origins) * sight.directions).sum(-1) > 0
-    return focus if float(ahead.double().mean()) >= 0.9 else None
+LEAST_SPREAD = 1.0 / 512.0
+"""Cameras without a focus may stand as close together as this, in unit cubes."""
 
 
 def geometry_from_sight(sight: Sight) -> SceneGeometry:
     """Cases 2 to 4 of the rule (see the module's first lines)."""
+    sight = sight.only(stand_together(sight.origins))
     focus = focus_of(sight)
     if focus is None:
         return _outward(sight)
     distance = torch.linalg.norm(sight.origins - focus, dim=-1)
     if sight.transparent:
-        unit = 2.0 * float((distance * sight.tan_half).median())
+        unit = _seen_at(focus, sight)
         geometry = _geometry(focus, unit, 1, "an object cut out, seen from around")
     else:
         unit = float(distance.median()) / FOCUS_DISTANCE
@@ -114,12 +85,37 @@ def geometry_from_sight(sight: Sight) -> SceneGeometry:
     return with_near(geometry, sight.origins, min(NEAR * unit, 0.2 * float(distance.min())))
 
 
+def holds(geometry: SceneGeometry, sight: Sight) -> bool:
+    """Whether a box can be the scene's: one that a format has by convention may be meant for another unit, or another place."""
+    sight = sight.only(stand_together(sight.origins))
+    focus = focus_of(sight)
+    if focus is None:
+        spread = float((sight.origins.amax(0) - sight.origins.amin(0)).max())
+        apart = spread >= LEAST_SPREAD * geometry.unit_size or spread <= SAME_PLACE * float(sight.origins.abs().max())
+        return apart and float(_inside(geometry, sight.origins).double().mean()) >= 1.0 - FEW
+    seen = _seen_at(focus, sight)
+    large = LEAST_SEEN * geometry.unit_size <= seen <= MOST_SEEN * geometry.box_size
+    return large and bool(_inside(geometry, focus))
+
+
+def _inside(geometry: SceneGeometry, positions: Tensor) -> Tensor:
+    """Which positions [..., 3] float64 lie in the box, [...] bool; in float64, for coordinates as large as a survey's."""
+    center = torch.tensor(geometry.center, dtype=torch.float64)
+    return ((positions.double() - center).abs() < 0.5 * geometry.box_size).all(-1)
+
+
+def _seen_at(focus: Tensor, sight: Sight) -> float:
+    """How wide the cameras see at their focus: half of them more, half less."""
+    return 2.0 * float((torch.linalg.norm(sight.origins - focus, dim=-1) * sight.tan_half).median())
+
+
 def _outward(sight: Sight) -> SceneGeometry:
     center = sight.origins.mean(0)
     unit = 2.0 * float((sight.origins - center).abs().max())
     if sight.points is not None:
         unit = max(unit, 2.0 * _extent(sight.points, center) / UNBOUNDED_SCALE)
-    unit = unit if unit > 1e-6 else 1.0
+    if unit <= SAME_PLACE * float(sight.origins.abs().max()):
+        unit = 1.0  # all stand in one place, and there is no length to go by
     scale, source = _reach(sight, center, unit)
     geometry = _geometry(center, unit, scale, f"cameras that look outward or one way, {source}")
     return with_near(geometry, sight.origins, 0.5 * NEAR * unit)
@@ -150,26 +146,19 @@ def next_power_of_two(value: float) -> int:
 
 def with_near(geometry: SceneGeometry, origins: Tensor, near: float) -> SceneGeometry:
     """The geometry with a near plane, which it needs only where a camera [N, 3] stands inside its box."""
-    low, high = geometry.aabb.to(origins)
-    inside = bool(((origins > low) & (origins < high)).all(-1).any())
-    return dataclasses.replace(geometry, near=near if inside else 0.0)
+    return dataclasses.replace(geometry, near=near if bool(_inside(geometry, origins).any()) else 0.0)
 
 
-def geometry_from_ngp(frame: NgpFrame, origins: Tensor, world_scale: float, reason: str) -> SceneGeometry:
-    """Case 1 for instant-ngp's own frame.
+def geometry_from_ngp(frame: NgpFrame, origins: Tensor, reason: str) -> SceneGeometry:
+    """Case 1 for instant-ngp's own frame: its box in the frame of the file.
 
     Args:
         frame: the file's mapping.
-        origins: camera positions in the world [N, 3].
-        world_scale: world units per unit of the file, the file's axes and origin being kept; 0 where the world is
-            instant-ngp's unit cube itself, centred on the origin.
+        origins: camera positions in the file's frame [N, 3].
         reason: see :class:`SceneGeometry`.
     """
-    if world_scale == 0.0:
-        geometry = SceneGeometry((0.0, 0.0, 0.0), 1.0, frame.aabb_scale, 0.0, reason)
-    else:
-        x, y, z = ((0.5 - o) / frame.scale * world_scale for o in frame.offset)
-        geometry = SceneGeometry((x, y, z), world_scale / frame.scale, frame.aabb_scale, 0.0, reason)
+    x, y, z = ((0.5 - o) / frame.scale for o in frame.offset)
+    geometry = SceneGeometry((x, y, z), 1.0 / frame.scale, frame.aabb_scale, 0.0, reason)
     return with_near(geometry, origins, NEAR * geometry.unit_size)
 
 
@@ -202,13 +191,3 @@ def geometry_for(outputs: DataparserOutputs, parser_config: Any) -> SceneGeometr
     geometry = geometry_from_sight(sight)
     scale = float(getattr(parser_config, "scene_scale", 1.0))
     return geometry if scale == 1.0 else dataclasses.replace(geometry, unit_size=geometry.unit_size * scale)
-
-
-def is_transparent(path: Path) -> bool:
-    """Whether at least a hundredth of an image's pixels are see-through."""
-    with opened(path) as image:
-        color = to_color(image, path)
-        if color.mode != "RGBA":
-            return False
-        alpha = np.asarray(color)[:, :, 3]
-    return bool((alpha < 128).mean() > 0.01)

@@ -27,6 +27,9 @@ from ngp_method.data.views import View
 from ngp_method.errors import fail
 from ngp_method.kernels.scene import MAX_AABB_SCALE
 
+NGP_KEYS = ("aabb_scale", "scale", "offset", "aabb")
+"""Keys that instant-ngp alone reads: they say where the unit cube lies."""
+
 NERF_SCALE = 0.33
 """instant-ngp's default scale of positions (nerf_loader.h)."""
 
@@ -179,13 +182,17 @@ def read_ngp_frame(path: Path, meta: Json) -> NgpFrame:
         box = numbers(meta["aabb"], "aabb", where)
         if box.shape != (2, 3):
             fail(f"{where}: aabb is no pair of corners; write [[x, y, z], [x, y, z]].")
-        scale = 1.0 / max(1e-6, float(np.abs(box[1] - box[0]).max()))
+        edge = float(np.abs(box[1] - box[0]).max())
+        if edge == 0.0:
+            fail(f"{where}: the two corners of aabb are one point; give the box that holds the scene.")
+        scale = 1.0 / edge
         offset = 0.5 - 0.5 * (box[0] + box[1]) * scale
     if scale <= 0.0:
         fail(f"{where}: scale is {scale:g}; give a number above zero (instant-ngp's own is {NERF_SCALE}).")
     aabb_scale = number(meta, "aabb_scale", where, 1.0)
     size = power_of_two(aabb_scale, f"{where}: aabb_scale")
-    return NgpFrame(scale, (float(offset[0]), float(offset[1]), float(offset[2])), size)
+    stated = frozenset(key for key in NGP_KEYS if key in meta)
+    return NgpFrame(scale, (float(offset[0]), float(offset[1]), float(offset[2])), size, stated)
 
 
 def power_of_two(value: float, name: str) -> int:

@@ -16,15 +16,8 @@ from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataPars
 from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig
-from ngp_method.data.geometry import (
-    FOCUS_DISTANCE,
-    Sight,
-    focus_of,
-    geometry_for,
-    geometry_from_sight,
-    next_power_of_two,
-    sight_of,
-)
+from ngp_method.data.geometry import FOCUS_DISTANCE, geometry_for, geometry_from_sight, next_power_of_two
+from ngp_method.data.sight import Sight, focus_of, sight_of, stand_together
 from ngp_method.kernels.scene import SceneGeometry
 from support import scenes
 
@@ -63,6 +56,35 @@ def test_focus() -> None:
     torch.testing.assert_close(found, torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64))
     assert focus_of(sight(outward(20))) is None
     assert focus_of(sight(facing(20))) is None
+
+
+def test_one_camera_that_looks_away_does_not_move_the_focus() -> None:
+    seen = sight(scenes.orbit(20))
+    turned = dataclasses.replace(seen, directions=seen.directions.clone())
+    turned.directions[3] = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+    found = focus_of(turned)
+    assert found is not None
+    assert float(found.norm()) < 1e-6
+    half = dataclasses.replace(seen, directions=seen.directions.clone())
+    half.directions[::2] *= -1.0  # not a stray: no focus that the others could have
+    assert focus_of(half) is None
+
+
+def test_which_cameras_stand_apart() -> None:
+    line = torch.linspace(0.0, 1.0, 40, dtype=torch.float64)[:, None] * torch.tensor([[5.0, 3.0, 0.0]], dtype=torch.float64)
+    assert bool(stand_together(line).all())  # a drive along a street
+    rng = np.random.default_rng(0)
+    cloud = torch.from_numpy(rng.normal(size=(40, 3)))
+    assert bool(stand_together(cloud).all())
+    for unit in (1e-6, 1.0, 1e6):
+        far = cloud.clone()
+        far[7] *= 1000.0
+        assert (~stand_together(far * unit)).nonzero()[:, 0].tolist() == [7]
+    far = cloud.clone()
+    far[::4] += 1000.0  # a second part of the scene
+    assert bool(stand_together(far).all())
+    assert bool(stand_together(torch.zeros(6, 3)).all())
+    assert bool(stand_together(torch.tensor([[0.0, 0, 0], [1.0, 0, 0], [1000.0, 0, 0]])).all())  # three tell nothing
 
 
 def test_object_cut_out_is_one_unit_cube_as_large_as_what_is_seen() -> None:
@@ -174,8 +196,9 @@ def test_blender_layout_of_a_real_scene(tmp_path: Path) -> None:
         path = tmp_path / (frame["file_path"] + ".png")
         Image.open(path).convert("RGB").save(path)
     (tmp_path / "transforms_train.json").write_text(json.dumps(meta))
-    geometry = AutoDataParserConfig(data=tmp_path).setup().get_dataparser_outputs().metadata["geometry"]
+    outputs = AutoDataParserConfig(data=tmp_path).setup().get_dataparser_outputs()
+    geometry = outputs.metadata["geometry"]
     assert geometry.aabb_scale == 16
-    assert geometry.unit_size == pytest.approx(1.0 / FOCUS_DISTANCE, rel=1e-4)
+    assert geometry.unit_size / outputs.dataparser_scale == pytest.approx(1.0 / FOCUS_DISTANCE, rel=1e-4)
     config = AutoDataParserConfig(data=tmp_path, aabb_scale=4)
     assert config.setup().get_dataparser_outputs().metadata["geometry"].aabb_scale == 4
