@@ -10,6 +10,7 @@ point by point.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +44,9 @@ class Lens(Protocol):
 
 BLOCK, PART = 8, 4
 """Edges of a block and of an eighth of it, in lattice points."""
+
+RINGS = 64
+"""Rings around the axis by which a lens's curvature is known."""
 
 
 @torch.no_grad()
@@ -109,9 +113,11 @@ def _border_points(views: Sequence[_Camera], low: Tensor, cell: float, whole: Te
         if not some.numel():
             continue
         first, turn = camera.local(parts[some]), camera.pose[:, :3]
-        all_of = _in_picture(camera, (first[:, None] + corners @ turn).reshape(-1, 3), near).view(-1, 8).all(-1)
+        eight = first[:, None] + corners @ turn
+        all_of = _in_picture(camera, eight.reshape(-1, 3), near).view(-1, 8).all(-1)
         points[some[all_of]] = True
-        border, first = some[~all_of], first[~all_of]
+        on_border = ~all_of & ~_misses(camera, eight)
+        border, first = some[on_border], first[on_border]
         part, point = torch.nonzero(~points[border]).unbind(-1)
         hit = _in_picture(camera, first.index_select(0, part) + (inner @ turn).index_select(0, point), near)
         points[border[part[hit]], point[hit]] = True
@@ -141,6 +147,8 @@ class _Camera:
         k: [6] distortion.
         reach: how far from the axis the undistorted picture lies at most, in the plane of the lens (tangent or angle).
         sides: how far right, left, down and up of the axis it lies at most, with the margin.
+        bends: [RINGS] how much the lens curves its plane at most within so many rings of ``reach / RINGS``; None where it does
+            not distort.
     """
 
     kind: int
@@ -154,6 +162,7 @@ class _Camera:
     k: Tensor
     reach: float
     sides: tuple[float, float, float, float]
+    bends: Tensor | None
 
     @classmethod
     def of(cls, cameras: Lens, index: int) -> _Camera:
@@ -168,7 +177,7 @@ class _Camera:
         pose = cameras.camera_to_worlds.reshape(-1, 3, 4)[index].cpu().float()
         kind = int(cameras.camera_type.reshape(-1)[index])
         numbers = (fx, fy, cx, cy, width, height)
-        return cls(kind, pose, *numbers, k, 1.5 * far, _sides(numbers, tuple(k.tolist()), 1.5 * far))
+        return cls(kind, pose, *numbers, k, 1.5 * far, *_extent(numbers, tuple(k.tolist()), 1.5 * far))
 
     def local(self, points: Tensor) -> Tensor:
         """World points [P, 3] in the camera's axes."""
@@ -176,10 +185,10 @@ class _Camera:
 
 
 @lru_cache(maxsize=64)
-def _sides(
+def _extent(
     numbers: tuple[float, ...], k: tuple[float, ...], reach: float, count: int = 129
-) -> tuple[float, float, float, float]:
-    """Right, left, down, up: how far a picture lies from the axis before distortion, found on a grid and rounded up.
+) -> tuple[tuple[float, float, float, float], Tensor | None]:
+    """A camera's ``sides``: how far its picture lies from the axis before distortion; and ``bends``. On a grid, rounded up.
 
     Args:
         numbers: fx, fy, cx, cy, width, height.
@@ -187,7 +196,7 @@ def _sides(
     fx, fy, cx, cy, width, height = numbers
     if not any(k):
         across = ((1 + MARGIN) * width - cx) / fx, (cx + MARGIN * width) / fx
-        return *across, ((1 + MARGIN) * height - cy) / fy, (cy + MARGIN * height) / fy
+        return (*across, ((1 + MARGIN) * height - cy) / fy, (cy + MARGIN * height) / fy), None
     axis = torch.linspace(-reach, reach, count)
     x, y = torch.meshgrid(axis, axis, indexing="ij")
     u, v = distort(x, y, torch.tensor(k))
@@ -195,10 +204,20 @@ def _sides(
     inside = (u * fx + cx > -wide) & (u * fx + cx < width + wide) & (v * fy + cy > -high) & (v * fy + cy < height + high)
     inside &= x * x + y * y <= 2 * reach * reach
     if not inside.any():
-        return reach, reach, reach, reach
+        return (reach, reach, reach, reach), torch.full((RINGS,), math.inf)
     step = 2 * reach / (count - 1)
-    x, y = x[inside], y[inside]
-    return float(x.max()) + step, step - float(x.min()), float(y.max()) + step, step - float(y.min())
+    sides = [float(side) + step for side in (x[inside].max(), -x[inside].min(), y[inside].max(), -y[inside].min())]
+    ring = ((x * x + y * y).sqrt() * (RINGS / reach)).long().clamp(max=RINGS - 1).flatten()
+    curvature = torch.maximum(*(_curvature(part, step) for part in (u, v))).flatten()
+    bends = torch.zeros(RINGS).scatter_reduce(0, ring, curvature, "amax").cummax(0).values
+    return (sides[0], sides[1], sides[2], sides[3]), 1.1 * torch.cat([bends[2:], bends[-1:], bends[-1:]])
+
+
+def _curvature(part: Tensor, step: float) -> Tensor:
+    """The largest second derivative in any direction of a function on a grid, at each of its points (a matrix's norm)."""
+    first = torch.gradient(part, spacing=step)
+    second = [torch.gradient(slope, spacing=step) for slope in first]
+    return torch.linalg.matrix_norm(torch.stack([torch.stack(row, -1) for row in second], -1), ord=2)
 
 
 def _reaches(camera: _Camera, middles: Tensor, radius: float, near: float) -> Tensor:
@@ -216,6 +235,34 @@ def _reaches(camera: _Camera, middles: Tensor, radius: float, near: float) -> Te
     for across, side in ((local[:, 0], right), (-local[:, 0], left), (-local[:, 1], down), (local[:, 1], up)):
         may &= across - side * depth <= radius * (1 + side * side) ** 0.5
     return may
+
+
+def _misses(camera: _Camera, corners: Tensor) -> Tensor:
+    """Whether nothing between eight corners [P, 8, 3] in the camera's axes is in its picture, [P] bool; False in doubt.
+
+    What lies between the corners lies between them in the plane of the lens, and distortion takes it from there by no more than
+    half of its greatest curvature times the square of their distance: where all eight are outside of one side of the picture
+    by more than that, all of it is.
+    """
+    if camera.kind != PERSPECTIVE:
+        return torch.zeros(len(corners), dtype=torch.bool)
+    x, y = onto_plane(corners.reshape(-1, 3), False)
+    u, v = distort(x, y, camera.k)
+    outside = torch.zeros(len(corners), dtype=torch.bool)
+    known, bent = (corners[..., 2] < -1e-6).all(-1), torch.zeros(())
+    if camera.bends is not None:
+        (low_x, high_x), (low_y, high_y) = x.view(-1, 8).aminmax(dim=-1), y.view(-1, 8).aminmax(dim=-1)
+        ring = (x * x + y * y).view(-1, 8).amax(-1).sqrt() * (RINGS / camera.reach)
+        known &= ring < RINGS
+        bent = camera.bends[ring.clamp(max=RINGS - 1).long()]
+        bent = 0.5 * bent * ((high_x - low_x).square() + (high_y - low_y).square())
+    for values, middle, size in (
+        (u, camera.cx / camera.fx, camera.width / camera.fx),
+        (v, camera.cy / camera.fy, camera.height / camera.fy),
+    ):
+        low, high = values.view(-1, 8).aminmax(dim=-1)
+        outside |= (low - bent > (1 + MARGIN) * size - middle) | (high + bent < -MARGIN * size - middle)
+    return outside & known
 
 
 def _in_picture(camera: _Camera, local: Tensor, near: float) -> Tensor:
