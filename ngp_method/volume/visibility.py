@@ -254,7 +254,7 @@ def _misses(camera: _Camera, corners: Tensor) -> Tensor:
         (low_x, high_x), (low_y, high_y) = x.view(-1, 8).aminmax(dim=-1), y.view(-1, 8).aminmax(dim=-1)
         ring = (x * x + y * y).view(-1, 8).amax(-1).sqrt() * (RINGS / camera.reach)
         known &= ring < RINGS
-        bent = camera.bends[ring.clamp(max=RINGS - 1).long()]
+        bent = camera.bends[torch.where(known, ring, 0.0).long()]  # a corner in the camera itself is nowhere
         bent = 0.5 * bent * ((high_x - low_x).square() + (high_y - low_y).square())
     for values, middle, size in (
         (u, camera.cx / camera.fx, camera.width / camera.fx),

@@ -79,6 +79,15 @@ def test_cells_are_those_seen_point_by_point(lens: str, aabb_scale: int, resolut
         assert not found.all()
 
 
+@pytest.mark.parametrize("lens", LENSES)
+def test_a_camera_may_stand_on_a_lattice_point(lens: str) -> None:
+    geometry, cameras = SceneGeometry(near=0.0), _cameras(3, **LENSES[lens])
+    cameras.camera_to_worlds = torch.eye(4)[None, :3].repeat(3, 1, 1)
+    cameras.camera_to_worlds[:, :, 3] = torch.tensor([[0.0, 0.0, 0.0], [0.25, 0.0, 0.0], [0.25, 0.25, 0.5]])
+    found, exact = visibility.seen_cells(cameras, geometry, 16), _point_by_point(cameras, geometry, 16)
+    assert not (exact & ~found).any()
+
+
 @pytest.mark.parametrize("lens", ["pinhole", "barrel"])
 def test_few_points_are_projected(lens: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 60 cameras and two cascades of 64^3, under a thirtieth of what there is; most of it by each camera's corners."""
