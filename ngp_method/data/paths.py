@@ -32,7 +32,9 @@ _ROLES = re.compile(r"(?<![a-z])(mask|depth|normal|semantic|segment)", re.IGNORE
 _ENDINGS = tuple(dict.fromkeys(suffix.casefold() for suffix in IMAGE_SUFFIXES))
 
 
-def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Path] = ()) -> list[Path | None]:
+def find_files(
+    file: Path, names: Sequence[str], key: str, taken: Collection[Path] = (), needed: bool = True
+) -> list[Path | None]:
     """The files that the entries of a JSON file name; what was not where it says is counted in one line.
 
     Args:
@@ -40,6 +42,7 @@ def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Pat
         names: as written there, with or without an ending.
         key: what they stand under, for messages; ``file_path`` and ``*_filenames`` name pictures.
         taken: files that are something else, and are not looked at where a folder was moved.
+        needed: whether a name that several files may be meant by ends the command; else it counts as not found.
 
     Returns:
         a file for each name, or None where there is none.
@@ -47,7 +50,7 @@ def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Pat
     Raises:
         UserError: several files might be meant.
     """
-    search = _Search(file, key, set(taken))
+    search = _Search(file, key, set(taken), needed)
     found = [search.where_it_says(name) for name in names]
     if not any(found):
         found = [search.moved(name) for name in names]
@@ -71,10 +74,11 @@ class _Search:
         file: the JSON file.
         key: what the names stand under.
         taken: files that are something else.
+        needed: whether to end the command where several files may be meant.
     """
 
-    def __init__(self, file: Path, key: str, taken: set[Path]) -> None:
-        self.file, self.folder, self.key, self.taken = file, file.parent, key, taken
+    def __init__(self, file: Path, key: str, taken: set[Path], needed: bool) -> None:
+        self.file, self.folder, self.key, self.taken, self.needed = file, file.parent, key, taken, needed
         self.pictures = key == "file_path" or key.endswith("_filenames")
         self._listings: dict[Path, Mapping[str, list[Path]]] = {}
         self._beneath: Mapping[str, list[Path]] | None = None
@@ -138,13 +142,13 @@ class _Search:
         return not self.pictures or all(role_of(part) in (None, *roles) for part in folders)
 
     def _one(self, there: Sequence[Path], name: str) -> Path | None:
-        if len(there) > 1:
+        if len(there) > 1 and self.needed:
             both = " or ".join(_shown(path, self.file) for path in sorted(there)[:2])
             fail(
                 f'{self.file} names "{name}" as {self.key}, which may be {both}; write the right one there, or move the other '
                 "out of the folder."
             )
-        return there[0] if there else None
+        return there[0] if len(there) == 1 else None
 
 
 def role_of(folder: str) -> str | None:

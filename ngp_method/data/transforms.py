@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ngp_method.data.capture import NgpFrame
 from ngp_method.data.decoding import Header, read_header
-from ngp_method.data.frames import read_poses, say_unread
+from ngp_method.data.frames import matrix_of, read_poses, say_unread
 from ngp_method.data.lenses import read_lens
 from ngp_method.data.masks import find_dynamic_mask, say_masks
 from ngp_method.data.messages import say_once
@@ -83,7 +83,8 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
         say_once(f"{missing} of {len(frames)} frames listed in {path} have no image; {use} the other {len(listed)}.")
     listed = _each_once(path, listed)
     poses = read_poses(path, [frame for frame, _ in listed])
-    masks, depths = (_beside(path, listed, key) for key in ("mask_path", "depth_file_path"))
+    masks = _beside(path, listed, "mask_path", True)
+    depths = _beside(path, listed, "depth_file_path", False)
     views = [
         _view(path, meta, frame, image, pose, mask, depth)
         for (frame, image), pose, mask, depth in zip(listed, poses, masks, depths)
@@ -105,7 +106,7 @@ def _each_once(path: Path, listed: list[tuple[Json, Path]]) -> list[tuple[Json, 
         before = first.setdefault(image, frame)
         if before is frame:
             kept.append((frame, image))
-        elif before.get("transform_matrix") != frame.get("transform_matrix"):
+        elif matrix_of(before) != matrix_of(frame):
             fail(f"{path} lists {image.name} twice, with different transform_matrix; remove one of the two frames.")
     if len(kept) < len(listed):
         say_once(f"{len(listed) - len(kept)} of {len(listed)} frames listed in {path} are of an image listed before; left out.")
@@ -146,17 +147,17 @@ def _tells_turn(meta: Json, frame: Json, header: Header) -> bool:
     return header.size != header.turned and all(key in meta or key in frame for key in "wh")
 
 
-def _beside(path: Path, listed: Sequence[tuple[Json, Path]], key: str) -> list[Path | None]:
+def _beside(path: Path, listed: Sequence[tuple[Json, Path]], key: str, needed: bool) -> list[Path | None]:
     """The files that frames name beside their image; None for a frame that names none.
 
     Raises:
-        UserError: one that is named and not there.
+        UserError: one that is needed and named, and is not there.
     """
     named = [(i, str(frame[key])) for i, (frame, _) in enumerate(listed) if frame.get(key)]
-    files = find_files(path, [name for _, name in named], key, [image for _, image in listed])
+    files = find_files(path, [name for _, name in named], key, [image for _, image in listed], needed)
     out: list[Path | None] = [None] * len(listed)
     for (i, name), file in zip(named, files):
-        if file is None:
+        if file is None and needed:
             where = f'{path}: frame "{listed[i][0]["file_path"]}"'
             fail(f"{where} has {key} {name}, which is not there; put the file there or take the key out.")
         out[i] = file
