@@ -84,7 +84,8 @@ def missed_by(error: float) -> str:
     """
     if not np.isfinite(error):
         return "not one that six numbers (k1 to k4, p1, p2) can follow over the whole picture"
-    return f"missed by {error:.2g} pixels by the six numbers that are computed with (k1 to k4, p1, p2)"
+    pixels = f"{error:.0f}" if error >= 10.0 else f"{error:.2g}"
+    return f"missed by {pixels} pixels by the six numbers that are computed with (k1 to k4, p1, p2)"
 
 
 def say_fitted(file: str) -> None:
