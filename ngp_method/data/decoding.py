@@ -178,6 +178,12 @@ def header_of(image: Image.Image) -> Header:
     return Header(image.size, orientation if orientation in range(1, 9) else 1)
 
 
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned and mirrored as a value of EXIF's Orientation asks for, whatever the picture's own EXIF says."""
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
+
+
 def decode(path: Path, size: tuple[int, int], turn: bool = False) -> npt.NDArray[np.uint8]:
     """An image file as RGB or RGBA bytes.
 
@@ -193,7 +199,7 @@ def decode(path: Path, size: tuple[int, int], turn: bool = False) -> npt.NDArray
         UserError: unreadable, cut short, or in floating point.
     """
     with opened(path) as stored:
-        image = ImageOps.exif_transpose(stored) if turn else stored
+        image = turned(stored, header_of(stored).orientation) if turn else stored
         converted = to_color(image, path)
         if converted.size != size:
             converted = converted.resize(size, resample=Image.Resampling.BILINEAR)

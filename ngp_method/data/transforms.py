@@ -6,6 +6,7 @@ mean is found in :mod:`~ngp_method.data.paths`, :mod:`~ngp_method.data.frames` a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -86,8 +87,8 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
     masks = _beside(path, listed, "mask_path", True)
     depths = _beside(path, listed, "depth_file_path", False)
     views = [
-        _view(path, meta, frame, image, pose, mask, depth)
-        for (frame, image), pose, mask, depth in zip(listed, poses, masks, depths)
+        dataclasses.replace(_view(path, meta, frame, image, pose), mask=mask, depth=depth)
+        for (frame, image), pose, mask, depth in zip(listed, poses, masks, depths, strict=True)
     ]
     say_masks(path, views)
     say_unread(path, meta, [frame for frame, _ in listed])
@@ -113,9 +114,7 @@ def _each_once(path: Path, listed: list[tuple[Json, Path]]) -> list[tuple[Json, 
     return kept
 
 
-def _view(
-    path: Path, meta: Json, frame: Json, image: Path, pose: NDArray[np.float64], mask: Path | None, depth: Path | None
-) -> View:
+def _view(path: Path, meta: Json, frame: Json, image: Path, pose: NDArray[np.float64]) -> View:
     where = f'{path}: frame "{frame["file_path"]}"'
     header = read_header(image)
     lens = read_lens(meta, frame, image, header, str(path), where)
@@ -136,9 +135,7 @@ def _view(
         cy=lens.cy,
         distortion=lens.distortion,
         camera_type=lens.camera_type,
-        mask=mask,
         hidden=find_dynamic_mask(image),
-        depth=depth,
     )
 
 
