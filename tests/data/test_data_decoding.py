@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
@@ -55,6 +56,39 @@ def test_a_colour_that_stands_for_see_through_is_alpha(kind: str, tmp_path: Path
     assert out.shape == (16, 16, 4)
     assert out[:, :8, 3].max() == 0
     assert out[:, 8:, 3].min() == 255
+
+
+COLORS = np.stack([np.full((16, 16), 10), np.full((16, 16), 200), np.full((16, 16), 30)], axis=-1).astype(np.uint8)
+HALF = np.where(np.arange(16) < 8, 0, 255).astype(np.uint8)[None].repeat(16, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix", "expected"),
+    [
+        (lambda: Image.fromarray(COLORS).convert("CMYK"), "tif", COLORS),
+        (lambda: Image.fromarray(COLORS).convert("CMYK"), "jpg", COLORS),
+        (lambda: Image.fromarray(COLORS).convert("YCbCr"), "tif", COLORS),
+        (lambda: Image.fromarray(COLORS).quantize(4), "png", COLORS),
+        (lambda: Image.fromarray(HALF).convert("1"), "png", np.stack([HALF] * 3, axis=-1)),
+        (lambda: Image.fromarray(HALF), "bmp", np.stack([HALF] * 3, axis=-1)),
+        (lambda: Image.fromarray(np.stack([HALF, HALF[:, ::-1]], axis=-1)), "png", np.stack([HALF] * 3 + [HALF[:, ::-1]], -1)),
+        (lambda: Image.fromarray(np.dstack([COLORS, HALF])), "webp", np.dstack([COLORS, HALF])),
+    ],
+    ids=["CMYK", "CMYK JPEG", "YCbCr", "P", "1", "L", "LA", "RGBA"],
+)
+def test_pictures_of_every_mode_are_colours(make: Any, suffix: str, expected: np.ndarray, tmp_path: Path) -> None:
+    make().save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    out = decode(tmp_path / f"a.{suffix}", (16, 16)).astype(int)
+    assert out.shape == expected.shape
+    seen = (expected[..., 3] if expected.shape[-1] == 4 else np.ones((16, 16))) > 0
+    assert np.abs(out - expected)[seen].max() <= 4
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_pngs_of_16_bits_are_scaled(channels: int, tmp_path: Path) -> None:
+    samples = np.stack([DEEP, DEEP[::-1], DEEP.T, np.full_like(DEEP, 65535)][:channels], axis=-1)
+    cv2.imwrite(str(tmp_path / "a.png"), samples[..., [2, 1, 0, 3][:channels]])
+    np.testing.assert_allclose(decode(tmp_path / "a.png", (16, 16)).astype(int), samples // 257, atol=1)
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:
