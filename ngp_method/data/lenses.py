@@ -94,15 +94,13 @@ def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, w
     meta, frame = _with_matrix(meta, file), _with_matrix(frame, where)
     both = _merged(meta, frame)
     stated = _size(both, where)
-    width, height = stated if stated is not None else header.size
+    width, height = stated if stated is not None else _size_by_middle(both, header, file, where)
     focal = _focal(frame, width, height, where) or _focal(meta, width, height, file)
     if focal is None:
         fail(f"{where} has no focal length; give fl_x and fl_y, x_fov or camera_angle_x there or for the whole file.")
     cx, cy = number(both, "cx", where, 0.5 * width), number(both, "cy", where, 0.5 * height)
     kind = _camera_type(both, where)
     _look_for_unread(both, file, where)
-    if stated is None:
-        _look_at_middle((cx, cy), header.size, file)
     pinhole = (*focal, cx, cy)
     distortion = six_numbers(both, kind, pinhole, (width, height), file, where)
     size = (width, height) if stated is None else _size_on_disk(stated, header, image, where)
@@ -123,13 +121,20 @@ def _merged(meta: Json, frame: Json) -> Json:
     return both
 
 
-def _look_at_middle(center: tuple[float, float], size: tuple[int, int], file: str) -> None:
-    """Says where a principal point looks as if it were one of another size, and no w and h tell of which."""
-    if any(abs(c - 0.5 * s) > FAR_FROM_MIDDLE * s for c, s in zip(center, size)):
+def _size_by_middle(source: Json, header: Header, file: str, where: str) -> tuple[int, int]:
+    """The size of a picture whose file states none: as stored, or as EXIF turns it where cx, cy are in the middle of that."""
+
+    def off(size: tuple[int, int]) -> float:
+        center = [number(source, key, where, 0.5 * pixels) for key, pixels in zip(("cx", "cy"), size)]
+        return max(abs(c / pixels - 0.5) for c, pixels in zip(center, size))
+
+    size = header.turned if 2.0 * off(header.turned) < off(header.size) else header.size
+    if off(size) > FAR_FROM_MIDDLE:
         say_once(
-            f"{file}: cx {center[0]:g} and cy {center[1]:g} are far from the middle of an image of {size[0]}x{size[1]}; if "
-            "images were made smaller after their poses were found, give w and h of the size that they had."
+            f"{file}: cx and cy ({source.get('cx')}, {source.get('cy')}) are far from the middle of an image of {size[0]}x"
+            f"{size[1]}; if images were made smaller after their poses were found, give w and h of the size that they had."
         )
+    return size
 
 
 def _size_on_disk(stated: tuple[int, int], header: Header, image: Path, where: str) -> tuple[int, int]:

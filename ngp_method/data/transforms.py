@@ -84,12 +84,14 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
         say_once(f"{missing} of {len(frames)} frames listed in {path} have no image; {use} the other {len(listed)}.")
     listed = _each_once(path, listed)
     poses = read_poses(path, [frame for frame, _ in listed])
+    headers = [read_header(image) for _, image in listed]
     masks = _beside(path, listed, "mask_path", True)
     depths = _beside(path, listed, "depth_file_path", False)
     views = [
-        dataclasses.replace(_view(path, meta, frame, image, pose), mask=mask, depth=depth)
-        for (frame, image), pose, mask, depth in zip(listed, poses, masks, depths, strict=True)
+        dataclasses.replace(_view(path, meta, frame, image, header, pose), mask=mask, depth=depth)
+        for (frame, image), header, pose, mask, depth in zip(listed, headers, poses, masks, depths, strict=True)
     ]
+    _say_not_turned(path, views, [all(k in meta or k in frame for k in "wh") for frame, _ in listed], headers)
     say_masks(path, views)
     say_unread(path, meta, [frame for frame, _ in listed])
     return views
@@ -114,15 +116,9 @@ def _each_once(path: Path, listed: list[tuple[Json, Path]]) -> list[tuple[Json, 
     return kept
 
 
-def _view(path: Path, meta: Json, frame: Json, image: Path, pose: NDArray[np.float64]) -> View:
+def _view(path: Path, meta: Json, frame: Json, image: Path, header: Header, pose: NDArray[np.float64]) -> View:
     where = f'{path}: frame "{frame["file_path"]}"'
-    header = read_header(image)
     lens = read_lens(meta, frame, image, header, str(path), where)
-    if header.orientation != 1 and (lens.width, lens.height) == header.size and not _tells_turn(meta, frame, header):
-        say_once(
-            f"Images listed in {path} ask by EXIF to be turned, as {image.name}, and w and h do not tell whether the poses are "
-            "for that; pixels are taken as they are stored, as instant-ngp, COLMAP and nerfstudio take them."
-        )
     return View(
         image=image,
         listed=frame["file_path"],
@@ -139,9 +135,19 @@ def _view(path: Path, meta: Json, frame: Json, image: Path, pose: NDArray[np.flo
     )
 
 
-def _tells_turn(meta: Json, frame: Json, header: Header) -> bool:
-    """Whether the stated size tells if the pixels are to be turned."""
-    return header.size != header.turned and all(key in meta or key in frame for key in "wh")
+def _say_not_turned(path: Path, views: Sequence[View], stated: Sequence[bool], headers: Sequence[Header]) -> None:
+    """Counts the pictures that EXIF asks to be turned, that are used as they are stored, and of which no size tells why."""
+    left = [
+        view.image.name
+        for view, told, header in zip(views, stated, headers, strict=True)
+        if header.orientation != 1 and (view.width, view.height) == header.size and not (told and header.size != header.turned)
+    ]
+    if left:
+        say_once(
+            f"{len(left)} of {len(views)} images listed in {path} ask by EXIF to be turned, as {left[0]}; they are used as "
+            "they are stored, which is what instant-ngp, COLMAP and nerfstudio do. Where the poses are for turned images, give w "
+            "and h of those."
+        )
 
 
 def _beside(path: Path, listed: Sequence[tuple[Json, Path]], key: str, needed: bool) -> list[Path | None]:

@@ -134,7 +134,7 @@ def turned_scene(folder: Path, orientation: int, stated: tuple[int, int] | None)
         path.unlink()
         frame["file_path"] = frame["file_path"].replace(".png", ".jpg")
     if stated is None:
-        del meta["w"], meta["h"]
+        del meta["w"], meta["h"], meta["cx"], meta["cy"]
     else:
         meta["w"], meta["h"] = stated
     (folder / "transforms.json").write_text(json.dumps(meta))
@@ -155,11 +155,22 @@ def test_exif_turns_a_picture_where_the_stated_size_is_that_of_the_turned_one(or
     assert np.abs(first_picture(upright)[..., :3] - expected[..., :3]).mean() < 4.0
 
 
-def test_exif_is_left_alone_where_the_stated_size_is_that_of_the_stored_pixels(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_exif_is_left_alone_where_nothing_tells_of_a_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, stated in (("stored", (48, 40)), ("unstated", None)):
         folder = turned_scene(tmp_path / name, 6, stated)
         picture = first_picture(folder)
         assert picture.shape[:2] == (40, 48)
-        assert ("EXIF" in capsys.readouterr().out) == (stated is None)
+        said = f"4 of 4 images listed in {folder / 'transforms.json'} ask by EXIF to be turned, as 0000.jpg; they are used as"
+        assert capsys.readouterr().out.count(said) == (stated is None)
+
+
+def test_the_principal_point_tells_a_turn_where_no_size_is_stated(tmp_path: Path) -> None:
+    straight = scenes.write_ngp(tmp_path / "straight", count=4, size=(40, 48))
+    expected = first_picture(straight).astype(int)
+    folder = turned_scene(tmp_path / "turned", 8, None)
+    meta = json.loads((folder / "transforms.json").read_text())
+    lens = scenes.intrinsics((40, 48))
+    (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cx"], "cy": lens["cy"]}))
+    assert np.abs(first_picture(folder)[..., :3] - expected[..., :3]).mean() < 4.0
+    (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cy"], "cy": lens["cx"]}))
+    assert first_picture(folder).shape[:2] == (40, 48)

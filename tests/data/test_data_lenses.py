@@ -144,7 +144,7 @@ def test_a_matrix_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[
         meta["K"] = double
 
     cameras(changed(tmp_path / "b", change, bare=True))
-    assert "cx 49.4 and cy 39.2 are far from the middle of an image of 48x40; if" in capsys.readouterr().out
+    assert "cx and cy (49.4, 39.2) are far from the middle of an image of 48x40; if" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stated", [(96, 60), (40, 48), (480, 40)])
