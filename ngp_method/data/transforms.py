@@ -145,8 +145,8 @@ def _say_not_turned(path: Path, views: Sequence[View], stated: Sequence[bool], h
     if left:
         say_once(
             f"{len(left)} of {len(views)} images listed in {path} ask by EXIF to be turned, as {left[0]}; they are used as "
-            "they are stored, which is what instant-ngp, COLMAP and nerfstudio do. Where the poses are for turned images, give w "
-            "and h of those."
+            "they are stored, as instant-ngp and nerfstudio read them. If the poses are for turned images, turn the files "
+            "(ImageMagick: mogrify -auto-orient)."
         )
 
 
