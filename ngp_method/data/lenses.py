@@ -106,8 +106,9 @@ def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, w
     size = (width, height) if stated is None else _size_on_disk(stated, header, image, where)
     if size != (width, height):
         say_once(
-            f"Images listed in {file} are of another size than w and h: the lens is scaled from {width}x{height} "
-            f"to {size[0]}x{size[1]}."
+            f"Images listed in {file} are of another size than w and h; the lens is scaled to it, of {image.name} from "
+            f"{width}x{height} to {size[0]}x{size[1]}.",
+            about=f"{file}: scaled lenses",
         )
     sx, sy = size[0] / width, size[1] / height
     return Lens(*size, focal[0] * sx, focal[1] * sy, cx * sx, cy * sy, distortion, kind)
@@ -132,7 +133,8 @@ def _size_by_middle(source: Json, header: Header, file: str, where: str) -> tupl
     if off(size) > FAR_FROM_MIDDLE:
         say_once(
             f"{file}: cx and cy ({source.get('cx')}, {source.get('cy')}) are far from the middle of an image of {size[0]}x"
-            f"{size[1]}; if images were made smaller after their poses were found, give w and h of the size that they had."
+            f"{size[1]}; if images were made smaller after their poses were found, give w and h of the size that they had.",
+            about=f"{file}: principal points off the middle",
         )
     return size
 

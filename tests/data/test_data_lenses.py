@@ -129,7 +129,24 @@ def test_pictures_of_another_size_than_stated(stated: tuple[int, int], tmp_path:
 
 def test_the_change_of_size_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cameras(changed(tmp_path, lambda meta: meta.update(w="96", h="80.0")))
-    assert "the lens is scaled from 96x80 to 48x40" in capsys.readouterr().out
+    assert "the lens is scaled to it, of 0000.png from 96x80 to 48x40." in capsys.readouterr().out
+
+
+def test_one_line_is_enough_for_many_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def change(meta: dict[str, Any]) -> None:
+        for index, frame in enumerate(meta["frames"], 2):
+            frame["w"], frame["h"] = 48 * index, 40 * index
+
+    cameras(changed(tmp_path / "a", change))
+    assert capsys.readouterr().out.count("are of another size than w and h") == 1
+
+    def move(meta: dict[str, Any]) -> None:
+        del meta["w"], meta["h"]
+        for index, frame in enumerate(meta["frames"]):
+            frame["cx"] = 44.0 + index
+
+    cameras(changed(tmp_path / "b", move))
+    assert capsys.readouterr().out.count("far from the middle") == 1
 
 
 def test_a_matrix_of_another_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
