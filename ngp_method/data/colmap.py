@@ -15,6 +15,7 @@ from nerfstudio.data.utils.colmap_parsing_utils import qvec2rotmat
 
 from ngp_method.data.capture import Capture
 from ngp_method.data.colmap_lenses import lens_of, read_lens_of
+from ngp_method.data.masks import MASK_FOLDERS
 from ngp_method.data.messages import say_once
 from ngp_method.data.models import Camera, Image, find_models, homes_of, read_cameras, read_images, read_points, suffix_of
 from ngp_method.data.pictures import Found, copies_in, find_pictures, fit_to_pictures, unposed
@@ -23,8 +24,6 @@ from ngp_method.errors import fail
 
 WORLD_TO_NERFSTUDIO = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
 """COLMAP's guess of gravity is +y; nerfstudio's worlds have z up (its colmap parser does the same)."""
-
-MASK_FOLDERS = ("masks", "mask")
 
 
 def find_model(data: Path) -> Path | None:

@@ -96,6 +96,9 @@ def say_unread(path: Path, meta: Json, frames: Sequence[Json]) -> None:
             f"{rolling} of {total} frames listed in {path} have a rolling_shutter; instant-hash takes all rows as exposed at "
             "once."
         )
+    for key in sorted({key for f in frames for key in f if "mask" in key and key != "mask_path"}):
+        if count := sum(bool(f.get(key)) for f in frames):
+            say_once(f"{count} of {total} frames listed in {path} have {key}, which is not read; masks are those of mask_path.")
     for key in sorted({key for f in frames for key in f if "depth" in key and ("path" in key or "file" in key)}):
         if count := sum(bool(f.get(key)) for f in frames):
             say_once(f"{count} of {total} frames listed in {path} have {key}; instant-hash does not train on depth.")

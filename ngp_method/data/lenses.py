@@ -30,6 +30,9 @@ UNREAD_LENSES = ("ftheta_p0", "latlong", "equirectangular")
 MATRIX_KEYS = ("K", "intrinsics", "camera_intrinsics", "intrinsic_matrix", "camera_matrix")
 """Names that writers give the 3x3 matrix of focal lengths and principal point."""
 
+SIZE_KEYS = (("w", "h"), ("width", "height"))
+"""instant-ngp's and nerfstudio's keys of the size in pixels, and those that others write."""
+
 MODELS: Mapping[str, CameraType] = {
     **{name: kind for name, kind in CAMERA_MODEL_TO_TYPE.items() if name != "FISHEYE624"},
     "FULL_OPENCV": CameraType.PERSPECTIVE,
@@ -154,12 +157,13 @@ def _size_on_disk(stated: tuple[int, int], header: Header, image: Path, where: s
 
 
 def _size(source: Json, where: str) -> tuple[int, int] | None:
-    """w and h if both are given."""
-    if "w" not in source or "h" not in source:
+    """Width and height if both are given."""
+    if not states_size(source):
         return None
-    width, height = round(number(source, "w", where, 0.0)), round(number(source, "h", where, 0.0))
+    names = next(pair for pair in SIZE_KEYS if all(key in source for key in pair))
+    width, height = (round(number(source, key, where, 0.0)) for key in names)
     if width < 1 or height < 1:
-        fail(f"{where}: the image size is {width} x {height}; give w and h in pixels, or leave both out.")
+        fail(f"{where}: the image size is {width} x {height}; give {names[0]} and {names[1]} in pixels, or leave both out.")
     return width, height
 
 
@@ -233,6 +237,11 @@ def _named_four(value: Json, key: str, where: str) -> dict[str, float]:
     if "fl_x" not in out or "fl_y" not in out:
         fail(f"{where}: {key} has no fx and fy; give them there, or fl_x, fl_y, cx and cy.")
     return out
+
+
+def states_size(source: Json) -> bool:
+    """Whether both width and height are given."""
+    return any(all(key in source for key in pair) for pair in SIZE_KEYS)
 
 
 def _camera_type(source: Json, where: str) -> CameraType:

@@ -18,7 +18,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
 from torch import Tensor
 
-from ngp_method.data.decoding import Header, opened, read_header, turned
+from ngp_method.data.decoding import Header, is_picture, opened, read_header, turned
 from ngp_method.data.messages import say_once
 from ngp_method.data.views import View, same_shape
 from ngp_method.errors import fail
@@ -27,6 +27,9 @@ LOSSY_BLACK = 0.25
 """Up to this share of the brightest byte a mask in a lossy format is black: compression leaves noise along edges,"""
 LEAST_LIGHT = 16
 """and a lossy mask with no byte of this is black altogether."""
+
+MASK_FOLDERS = ("masks", "mask")
+"""Where COLMAP's users keep masks, by the names of the pictures; transforms files name theirs, wherever they are."""
 
 _KEY = "mask_files"
 
@@ -78,6 +81,9 @@ def say_masks(file: Path, views: Sequence[View]) -> None:
         say_once(
             f"{file} gives mask_path for {count} of {len(views)} frames; nothing is hidden in the other {len(views) - count}."
         )
+    folder = next((file.parent / name for name in MASK_FOLDERS if (file.parent / name).is_dir()), None)
+    if folder is not None and not count and any(is_picture(path) for path in folder.rglob("*")):
+        say_once(f"The files in {folder} are not used: {file} gives no frame a mask_path.")
     hidden = [view.hidden for view in views if view.hidden is not None]
     if hidden:
         say_once(

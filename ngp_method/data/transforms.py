@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ngp_method.data.capture import NgpFrame
 from ngp_method.data.decoding import Header, read_header
 from ngp_method.data.frames import matrix_of, read_poses, say_unread
-from ngp_method.data.lenses import read_lens
+from ngp_method.data.lenses import read_lens, states_size
 from ngp_method.data.masks import find_dynamic_mask, say_masks
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import find_files
@@ -91,7 +91,7 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
         dataclasses.replace(_view(path, meta, frame, image, header, pose), mask=mask, depth=depth)
         for (frame, image), header, pose, mask, depth in zip(listed, headers, poses, masks, depths, strict=True)
     ]
-    _say_not_turned(path, views, [all(k in meta or k in frame for k in "wh") for frame, _ in listed], headers)
+    _say_not_turned(path, views, [states_size({**meta, **frame}) for frame, _ in listed], headers)
     say_masks(path, views)
     say_unread(path, meta, [frame for frame, _ in listed])
     return views

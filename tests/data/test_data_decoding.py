@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, features
 
 from ngp_method.data import decoding
 from ngp_method.data.auto import AutoDataParserConfig
@@ -110,6 +110,16 @@ def test_heic_names_the_package_that_reads_it(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
         with pytest.raises(UserError, match=r"pip install pillow-heif"):
             read_header(tmp_path / name)
+
+
+def test_avif_is_read_by_pillow_itself_or_names_the_pillow_that_does(tmp_path: Path) -> None:
+    if features.check("avif"):
+        Image.fromarray(COLORS).save(tmp_path / "a.avif", quality=95)
+        assert np.abs(decode(tmp_path / "a.avif", (16, 16)).astype(int) - COLORS).max() < 6
+    else:
+        (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftypavif" + bytes(100))
+        with pytest.raises(UserError, match="pillow>=11.3"):
+            read_header(tmp_path / "a.avif")
 
 
 def test_big_pictures_are_read(tmp_path: Path) -> None:

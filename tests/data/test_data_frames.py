@@ -93,6 +93,7 @@ UNUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "shutter": (each(rolling_shutter=[0.0, 0.0, 0.1]), "4 of 4 frames listed in {} have a rolling_shutter"),
     "shutter of all": (lambda meta: meta.update(rolling_shutter=[0.0, 0.0, 0.1, 0.0]), "4 of 4 frames listed in {} have a"),
     "shutter of one": (lambda meta: meta["frames"][1].update(rolling_shutter=[0, 1, 0]), "1 of 4 frames listed in {} have a"),
+    "mask of another name": (each(mask_file="masks/a.png"), "4 of 4 frames listed in {} have mask_file, which is not read;"),
     "depth_path": (each(depth_path="depth/a.png"), "4 of 4 frames listed in {} have depth_path; instant-hash does not train"),
     "depth_file_path": (each(depth_file_path="images/0000.png"), "4 of 4 frames listed in {} have depth_file_path; instant-"),
 }

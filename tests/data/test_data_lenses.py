@@ -132,6 +132,15 @@ def test_the_change_of_size_is_said(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "the lens is scaled to it, of 0000.png from 96x80 to 48x40." in capsys.readouterr().out
 
 
+def test_width_and_height_are_w_and_h(tmp_path: Path) -> None:
+    def change(meta: dict[str, Any]) -> None:
+        del meta["w"], meta["h"]
+        for frame in meta["frames"]:
+            frame |= {"width": 96, "height": 80, "K": (K * [[2], [2], [1]]).tolist()}
+
+    np.testing.assert_allclose(four(cameras(changed(tmp_path, change, bare=True))), FOUR, rtol=1e-6)
+
+
 def test_one_line_is_enough_for_many_sizes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def change(meta: dict[str, Any]) -> None:
         for index, frame in enumerate(meta["frames"], 2):

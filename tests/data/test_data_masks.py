@@ -109,6 +109,17 @@ def test_a_frame_without_a_mask_has_nothing_hidden(tmp_path: Path, capsys: pytes
         assert (drawn & ~KEEP).any() == (view in (0, 2))
 
 
+def test_masks_that_no_frame_names_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.write_nerfstudio(tmp_path, count=3)
+    (tmp_path / "masks").mkdir()
+    manager(tmp_path)
+    assert "not used" not in capsys.readouterr().out  # it is empty
+    Image.fromarray(BYTES).save(tmp_path / "masks" / "0000.png")
+    manager(tmp_path)
+    said = f"The files in {tmp_path / 'masks'} are not used: {tmp_path / 'transforms.json'} gives no frame a mask_path."
+    assert said in capsys.readouterr().out
+
+
 def test_instant_ngps_mask_beside_the_picture_hides_what_is_bright(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes.write_ngp(tmp_path, count=4)
     for index in range(4):
