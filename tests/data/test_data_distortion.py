@@ -60,6 +60,7 @@ LENSES: dict[str, tuple[dict[str, Any], tuple[float, ...], bool]] = {
     "list of 6": ({"distortion_params": [K1, K2, K3, 0, P1, P2]}, (K1, K2, P1, P2, K3), False),
     "list of 8": ({"distortion_params": list(RATIONAL)}, RATIONAL, False),
     "list of 8, no denominator": ({"distortion_params": [K1, K2, P1, P2, K3, 0, 0, 0]}, (K1, K2, P1, P2, K3), False),
+    "list of 8, k4 alone": ({"distortion_params": [K1, 0, 0, 0, 0, 0.07, 0, 0]}, (K1, 0, 0, 0, 0, 0.07, 0, 0), False),
     "list of 12": ({"distortion_params": [*RATIONAL, *PRISM]}, (*RATIONAL, *PRISM), False),
     "list of 14": ({"distortion_params": [*RATIONAL, *PRISM, 0, 0]}, (*RATIONAL, *PRISM), False),
     "list in a list": ({"distortion_params": [[K1, K2, P1, P2, K3]]}, (K1, K2, P1, P2, K3), False),

@@ -191,6 +191,18 @@ def test_a_mask_turns_with_its_picture(orientation: int, half: bool, tmp_path: P
         np.testing.assert_array_equal(kept.numpy(), expected)
 
 
+def test_a_mask_turns_with_a_picture_that_is_almost_square(tmp_path: Path) -> None:
+    """Either way round it would be a copy of another resolution, to a pixel; its exact size tells."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 47)).save(tmp_path / "a.jpg", exif=exif)
+    stored = np.zeros((47, 48), dtype=np.uint8)
+    stored[:10, :20] = 255
+    Image.fromarray(stored).save(tmp_path / "mask.png")
+    kept = decode_mask(MaskFiles(tmp_path / "mask.png"), (47, 48), tmp_path / "a.jpg")
+    np.testing.assert_array_equal(kept.numpy(), np.rot90(stored, -1) > 0)
+
+
 def test_a_mask_of_the_turned_picture_is_none_of_the_stored_one(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
