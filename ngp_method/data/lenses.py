@@ -132,7 +132,10 @@ def _size_by_middle(source: Json, header: Header, file: str, where: str) -> tupl
         center = [number(source, key, where, 0.5 * pixels) for key, pixels in zip(("cx", "cy"), size)]
         return max(abs(c / pixels - 0.5) for c, pixels in zip(center, size))
 
-    size = header.turned if 2.0 * off(header.turned) < off(header.size) else header.size
+    size = header.size
+    if 2.0 * off(header.turned) < off(size):
+        size = header.turned
+        say_once(f"Images listed in {file} are turned as EXIF asks: cx and cy lie in the middle of the turned ones.")
     if off(size) > FAR_FROM_MIDDLE:
         say_once(
             f"{file}: cx and cy ({source.get('cx')}, {source.get('cy')}) are far from the middle of an image of {size[0]}x"

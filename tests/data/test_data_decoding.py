@@ -174,7 +174,7 @@ def test_exif_is_left_alone_where_nothing_tells_of_a_turn(tmp_path: Path, capsys
         assert capsys.readouterr().out.count(said) == (stated is None)
 
 
-def test_the_principal_point_tells_a_turn_where_no_size_is_stated(tmp_path: Path) -> None:
+def test_the_principal_point_tells_a_turn_where_no_size_is_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     straight = scenes.write_ngp(tmp_path / "straight", count=4, size=(40, 48))
     expected = first_picture(straight).astype(int)
     folder = turned_scene(tmp_path / "turned", 8, None)
@@ -182,5 +182,6 @@ def test_the_principal_point_tells_a_turn_where_no_size_is_stated(tmp_path: Path
     lens = scenes.intrinsics((40, 48))
     (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cx"], "cy": lens["cy"]}))
     assert np.abs(first_picture(folder)[..., :3] - expected[..., :3]).mean() < 4.0
+    assert f"Images listed in {folder / 'transforms.json'} are turned as EXIF asks" in capsys.readouterr().out
     (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cy"], "cy": lens["cx"]}))
     assert first_picture(folder).shape[:2] == (40, 48)
