@@ -14,7 +14,8 @@ import numpy as np
 from nerfstudio.data.utils.colmap_parsing_utils import qvec2rotmat
 
 from ngp_method.data.capture import Capture
-from ngp_method.data.colmap_lenses import lens_of, refuse_lens
+from ngp_method.data.colmap_lenses import lens_of, read_lens_of
+from ngp_method.data.masks import MASK_FOLDERS
 from ngp_method.data.messages import say_once
 from ngp_method.data.models import Camera, Image, find_models, homes_of, read_cameras, read_images, read_points, suffix_of
 from ngp_method.data.pictures import Found, copies_in, find_pictures, fit_to_pictures, unposed
@@ -23,8 +24,6 @@ from ngp_method.errors import fail
 
 WORLD_TO_NERFSTUDIO = np.array([[1.0, 0.0, 0.0, 0.0], [0.0, 0.0, 1.0, 0.0], [0.0, -1.0, 0.0, 0.0]])
 """COLMAP's guess of gravity is +y; nerfstudio's worlds have z up (its colmap parser does the same)."""
-
-MASK_FOLDERS = ("masks", "mask")
 
 
 def find_model(data: Path) -> Path | None:
@@ -148,11 +147,9 @@ def _say_what_was_found(found: Found, homes: Sequence[Path], images_file: Path, 
 
 def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:
     where = f'{images_file}: image "{image.name}"'
-    lens = lens_of(camera)
-    if lens is None:
-        refuse_lens(where, camera, images_file.parent)
     if camera.width < 1 or camera.height < 1:
         fail(f"{where}: its camera's pictures are {camera.width}x{camera.height} pixels; export the model anew.")
+    lens = read_lens_of(camera, where, images_file.parent)
     rotation = qvec2rotmat(np.asarray(image.qvec) / np.linalg.norm(image.qvec))
     pose = np.eye(4)
     pose[:3, :3] = rotation.T
@@ -163,8 +160,8 @@ def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:
         image=path,
         listed=image.name,
         pose=check_pose(pose, where),
-        width=camera.width,
-        height=camera.height,
+        width=lens.width,
+        height=lens.height,
         fx=check_focal(lens.fx, where),
         fy=check_focal(lens.fy, where),
         cx=lens.cx,
@@ -176,19 +173,21 @@ def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:
 
 def _with_masks(views: list[View], root: Path, homes: Sequence[Path]) -> list[View]:
     """The views with COLMAP's masks, ``masks/NAME.png`` for a picture NAME with its ending; black is what is hidden."""
-    for folder in (home / name for home in homes for name in MASK_FOLDERS):
-        if not folder.is_dir():
-            continue
-        masks = [_mask_of(view.image, root, folder) for view in views]
-        count = sum(mask is not None for mask in masks)
-        if count == len(views):
-            say_once(f"Masks are read from {folder}: where they are black, pictures are neither trained on nor evaluated.")
-            return [dataclasses.replace(view, mask=mask) for view, mask in zip(views, masks, strict=True)]
-        say_once(
-            f"{folder} has a mask for {count} of {len(views)} pictures (NAME.png for a picture NAME, its ending kept); masks "
-            "are not used unless each picture has one."
-        )
-    return views
+    folders = [folder for home in homes for name in MASK_FOLDERS if (folder := home / name).is_dir()]
+    if not folders:
+        return views
+    found = {folder: [_mask_of(view.image, root, folder) for view in views] for folder in folders}
+    folder, masks = max(found.items(), key=lambda item: sum(mask is not None for mask in item[1]))
+    count = sum(mask is not None for mask in masks)
+    if count == 0:
+        say_once(f"No file in {folder} is the mask of a picture (NAME.png for a picture NAME, its ending kept); not used.")
+        return views
+    without = f"; nothing is hidden in the {len(views) - count} pictures without one" if count < len(views) else ""
+    say_once(
+        f"Masks of {count} of {len(views)} pictures are read from {folder}: where they are black, pictures are neither trained "
+        f"on nor evaluated{without}."
+    )
+    return [dataclasses.replace(view, mask=mask) for view, mask in zip(views, masks, strict=True)]
 
 
 def _mask_of(image: Path, root: Path, folder: Path) -> Path | None:

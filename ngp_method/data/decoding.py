@@ -45,7 +45,8 @@ PICTURE_ENDINGS = frozenset(
 )
 """What the names of pictures end in, those included that were converted before training."""
 
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1", b"avif", b"avis")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 _TURNING = (5, 6, 7, 8)
 """Values of EXIF's Orientation that exchange width and height."""
 
@@ -118,7 +119,9 @@ def _by_content(path: Path) -> Image.Image:
     with path.open("rb") as file:
         start = file.read(16)
     if start[4:8] == b"ftyp" and start[8:12] in _HEIF_BRANDS:
-        fail(f"{path} is a HEIC or AVIF picture, which Pillow cannot read; pip install pillow-heif, or convert it to JPEG.")
+        fail(f"{path} is a HEIC picture, which Pillow cannot read; pip install pillow-heif, or convert it to JPEG.")
+    if start[4:8] == b"ftyp" and start[8:12] in _AVIF_BRANDS:
+        fail(f"{path} is an AVIF picture, which this Pillow cannot read; pip install 'pillow>=11.3', or convert it to JPEG.")
     if start[:4] == b"\x76\x2f\x31\x01" or start.startswith((b"#?RADIANCE", b"#?RGBE")):
         fail(f"{path} is a picture in floating point (EXR or HDR), and only bytes are trained on; convert it to 8-bit PNG.")
     if start[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
@@ -178,6 +181,12 @@ def header_of(image: Image.Image) -> Header:
     return Header(image.size, orientation if orientation in range(1, 9) else 1)
 
 
+def turned(image: Image.Image, orientation: int) -> Image.Image:
+    """A picture turned and mirrored as a value of EXIF's Orientation asks for, whatever the picture's own EXIF says."""
+    image.getexif()[ExifTags.Base.Orientation] = orientation
+    return ImageOps.exif_transpose(image)
+
+
 def decode(path: Path, size: tuple[int, int], turn: bool = False) -> npt.NDArray[np.uint8]:
     """An image file as RGB or RGBA bytes.
 
@@ -193,7 +202,7 @@ def decode(path: Path, size: tuple[int, int], turn: bool = False) -> npt.NDArray
         UserError: unreadable, cut short, or in floating point.
     """
     with opened(path) as stored:
-        image = ImageOps.exif_transpose(stored) if turn else stored
+        image = turned(stored, header_of(stored).orientation) if turn else stored
         converted = to_color(image, path)
         if converted.size != size:
             converted = converted.resize(size, resample=Image.Resampling.BILINEAR)

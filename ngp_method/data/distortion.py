@@ -31,7 +31,8 @@ MOST_ERROR = 0.05
 GRID = 33
 """Points along each edge of the picture where that is looked at."""
 
-_OPENCV = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4")
+OPENCV = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4")
+"""Coefficients in the order of OpenCV's lists."""
 
 
 def six_numbers(
@@ -51,21 +52,53 @@ def six_numbers(
         UserError: a list of another length, coefficients that may mean two things, or a lens that six numbers do not give.
     """
     fisheye = kind == CameraType.FISHEYE
-    rational = str(source.get("camera_model", "")).upper() == "FULL_OPENCV"
-    values = {key: number(source, key, where, 0.0) for key in _OPENCV}
+    rational = _names_rational(source)
+    values = {key: number(source, key, where, 0.0) for key in OPENCV}
     if source.get("distortion_params") is not None:
         listed = numbers(source["distortion_params"], "distortion_params", where).reshape(-1)
         names = _names_of(listed, fisheye, where)
-        values = {**dict.fromkeys(_OPENCV, 0.0), **{name: float(v) for name, v in zip(names, listed)}}
+        values = {**dict.fromkeys(OPENCV, 0.0), **{name: float(v) for name, v in zip(names, listed)}}
         rational = rational or len(listed) >= 8
     elif not rational and not fisheye:
         rational = _says_rational(source, values, where)
     rest = [key for key in ("k5", "k6", "s1", "s2", "s3", "s4") if values[key] != 0.0]
     if fisheye and rest:
         fail(f"{where}: a fisheye lens with {', '.join(rest)} is not computed; {UNDISTORT}.")
-    if rest or (rational and values["k4"] != 0.0):
-        return _fitted(tuple(values[key] for key in _OPENCV), pinhole, size, file, where)
-    return (values["k1"], values["k2"], values["k3"], values["k4"], values["p1"], values["p2"])
+    if not rest and not (rational and values["k4"] != 0.0):
+        return (values["k1"], values["k2"], values["k3"], values["k4"], values["p1"], values["p2"])
+    six, error = fit_six(tuple(values[key] for key in OPENCV), pinhole, size)
+    if error > MOST_ERROR:
+        fail(
+            f"{where}: its lens of OpenCV's rational or thin-prism model (k4 to k6, s1 to s4) is {missed_by(error)}; "
+            f"{UNDISTORT}."
+        )
+    say_fitted(file)
+    return six
+
+
+def missed_by(error: float) -> str:
+    """How far six numbers are from a lens, for a sentence.
+
+    Args:
+        error: pixels, as :func:`fit_six` gives it.
+    """
+    if not np.isfinite(error):
+        return "not one that six numbers (k1 to k4, p1, p2) can follow over the whole picture"
+    pixels = f"{error:.0f}" if error >= 10.0 else f"{error:.2g}"
+    return f"missed by {pixels} pixels by the six numbers that are computed with (k1 to k4, p1, p2)"
+
+
+def say_fitted(file: str) -> None:
+    """Says once of a file that :func:`fit_six` stands for its lens."""
+    say_once(
+        f"{file}: OpenCV's rational or thin-prism lens is computed by six numbers, right to {MOST_ERROR} pixels everywhere."
+    )
+
+
+def _names_rational(source: Json) -> bool:
+    """Whether the lens is OpenCV's rational one by name: COLMAP's, or that of ROS."""
+    names = str(source.get("camera_model", "")).upper(), str(source.get("distortion_model", "")).lower()
+    return names[0] == "FULL_OPENCV" or names[1] == "rational_polynomial"
 
 
 def _names_of(listed: Array, fisheye: bool, where: str) -> tuple[str, ...]:
@@ -78,7 +111,7 @@ def _names_of(listed: Array, fisheye: bool, where: str) -> tuple[str, ...]:
     if count == 4 and fisheye:
         return ("k1", "k2", "k3", "k4")
     if count in (4, 5, 8, 12) and not fisheye:
-        return _OPENCV[:count]
+        return OPENCV[:count]
     lists = "4 (k1, k2, k3, k4) or 6" if fisheye else "4, 5, 8 or 12 (OpenCV's k1, k2, p1, p2, k3, k4, k5, k6, s1 to s4) or 6"
     return fail(
         f"{where}: distortion_params has {len(listed)} numbers; give {lists} "
@@ -98,20 +131,6 @@ def _says_rational(source: Json, values: dict[str, float], where: str) -> bool:
     return False
 
 
-def _fitted(coefficients: tuple[float, ...], pinhole: tuple[float, ...], size: tuple[int, int], file: str, where: str) -> Six:
-    six, error = fit_six(coefficients, pinhole, size)
-    if not error <= MOST_ERROR:
-        off = f"by {error:.2g} pixels" if np.isfinite(error) else "without a bound"
-        fail(
-            f"{where}: its lens of OpenCV's rational or thin-prism model (k4 to k6, s1 to s4) is missed {off} by the six "
-            f"numbers that nerfstudio computes with; {UNDISTORT}."
-        )
-    say_once(
-        f"{file}: OpenCV's rational or thin-prism lens is computed by six numbers, right to {MOST_ERROR} pixels everywhere."
-    )
-    return six
-
-
 @lru_cache(maxsize=64)
 def fit_six(coefficients: tuple[float, ...], pinhole: tuple[float, ...], size: tuple[int, int]) -> tuple[Six, float]:
     """The six numbers whose picture is nearest to that of a rational, thin-prism lens.
@@ -125,6 +144,9 @@ def fit_six(coefficients: tuple[float, ...], pinhole: tuple[float, ...], size: t
         nerfstudio's six, and how many pixels the rays of nerfstudio's undistortion are off at most; infinite where a part of
         the picture has no ray at all.
     """
+    if not any(coefficients[5:]):
+        k1, k2, p1, p2, k3 = coefficients[:5]
+        return (k1, k2, k3, 0.0, p1, p2), 0.0
     import cv2  # slow to import, and few scenes have such a lens
 
     fx, fy, cx, cy = pinhole

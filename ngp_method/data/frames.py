@@ -29,7 +29,7 @@ def read_poses(path: Path, frames: Sequence[Json]) -> list[NDArray[np.float64]]:
     wheres = [f'{path}: frame "{frame["file_path"]}"' for frame in frames]
     matrices = []
     for frame, where in zip(frames, wheres):
-        matrix = frame.get("transform_matrix", frame.get("transform_matrix_start"))
+        matrix = matrix_of(frame)
         if matrix is None:
             fail(f"{where} has no transform_matrix; mend or remove that frame.")
         matrices.append(_square(matrix))
@@ -39,13 +39,28 @@ def read_poses(path: Path, frames: Sequence[Json]) -> list[NDArray[np.float64]]:
     return [check_pose(matrix, where) for matrix, where in zip(matrices, wheres)]
 
 
+def matrix_of(frame: Json) -> Any:
+    """A frame's matrix as it is written, of the start of the exposure where there is no other; None where it has none."""
+    matrix = frame.get("transform_matrix")
+    return matrix if matrix is not None else frame.get("transform_matrix_start")
+
+
 def _square(matrix: Any) -> Any:
-    """A flat list of 16 or 12 numbers as rows of four; anything else as it is."""
+    """A flat list of 16 or 12 numbers as rows of four, or [4, 3] where 12 are columns; anything else as it is."""
     try:
         array = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
         return matrix  # check_pose has the sentence for it
+    if array.shape == (12,) and _turns(array.reshape(4, 3)[:3]) and not _turns(array.reshape(3, 4)[:, :3]):
+        return array.reshape(4, 3)
     return array.reshape(-1, 4) if array.shape in ((16,), (12,)) else array
+
+
+def _turns(block: NDArray[np.float64]) -> bool:
+    """Whether a 3x3 block is a rotation times a number."""
+    products = block.T @ block
+    size = float(np.trace(products)) / 3.0
+    return bool(size > 0.0 and np.abs(products / size - np.eye(3)).max() <= 2.0 * POSE_TOLERANCE)
 
 
 def _by_columns(matrices: Sequence[Any]) -> bool:
@@ -68,17 +83,25 @@ def say_unread(path: Path, meta: Json, frames: Sequence[Json]) -> None:
         frames: its frames.
     """
     total = len(frames)
-    moving = sum(f.get("transform_matrix_end") not in (None, f.get("transform_matrix_start")) for f in frames)
+    moving = [f for f in frames if f.get("transform_matrix_end") not in (None, f.get("transform_matrix_start"), matrix_of(f))]
     if moving:
+        used = "transform_matrix" if moving[0].get("transform_matrix") is not None else "transform_matrix_start"
         say_once(
-            f"{moving} of {total} frames listed in {path} move while exposed (transform_matrix_end); the first pose is used."
+            f"{len(moving)} of {total} frames listed in {path} move while they are exposed (transform_matrix_end); "
+            f"instant-hash uses {used} alone."
         )
     rolling = sum(_any_number({**meta, **f}.get("rolling_shutter")) for f in frames)
     if rolling:
-        say_once(f"{rolling} of {total} frames listed in {path} have a rolling_shutter; all rows are taken as exposed at once.")
+        say_once(
+            f"{rolling} of {total} frames listed in {path} have a rolling_shutter; instant-hash takes all rows as exposed at "
+            "once."
+        )
+    for key in sorted({key for f in frames for key in f if "mask" in key and key != "mask_path"}):
+        if count := sum(bool(f.get(key)) for f in frames):
+            say_once(f"{count} of {total} frames listed in {path} have {key}, which is not read; masks are those of mask_path.")
     for key in sorted({key for f in frames for key in f if "depth" in key and ("path" in key or "file" in key)}):
-        count = sum(bool(f.get(key)) for f in frames)
-        say_once(f"{count} of {total} frames listed in {path} have {key}; instant-hash does not train on depth.")
+        if count := sum(bool(f.get(key)) for f in frames):
+            say_once(f"{count} of {total} frames listed in {path} have {key}; instant-hash does not train on depth.")
 
 
 def _any_number(value: Any) -> bool:
@@ -89,7 +112,7 @@ def _any_number(value: Any) -> bool:
 
 
 def say_unplaced(views: Sequence[View]) -> None:
-    """Counts in one line for each folder the pictures in it that no file gives a pose.
+    """Counts in one line for each folder the pictures in it that no file gives a pose, or that instant-ngp has alpha in.
 
     Args:
         views: all views of a scene.
@@ -97,15 +120,18 @@ def say_unplaced(views: Sequence[View]) -> None:
     known = {file for view in views for file in (view.image, view.mask, view.hidden, view.depth) if file is not None}
     stems = {(view.image.parent, view.image.stem) for view in views}
     for folder in sorted({view.image.parent for view in views}):
-        extra = [
-            file
-            for file in sorted(folder.iterdir())
-            if is_picture(file)
-            and file not in known
-            and not file.name.startswith(("dynamic_mask_", "."))
-            # NAME.HEIC beside NAME.jpg, NAME.alpha.png beside NAME.png
-            and (folder, file.stem) not in stems
-            and (folder, Path(file.stem).stem) not in stems
-        ]
+        extra, alphas = [], []
+        for file in sorted(folder.iterdir()):
+            if not is_picture(file) or file in known or file.name.startswith(("dynamic_mask_", ".")):
+                continue
+            if Path(file.stem).suffix == ".alpha":
+                alphas.append(file)
+            elif (folder, file.stem) not in stems:  # NAME.HEIC beside NAME.jpg is the same picture
+                extra.append(file)
         if extra:
             say_once(f"{len(extra)} pictures in {folder} have no pose and are not used, as {extra[0].name}.")
+        if alphas:
+            say_once(
+                f"{len(alphas)} pictures in {folder} are instant-ngp's alpha of another picture and are not used, as "
+                f"{alphas[0].name}; make it that picture's own alpha channel."
+            )

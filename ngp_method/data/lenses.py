@@ -18,7 +18,7 @@ import numpy as np
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from ngp_method.data.decoding import Header
-from ngp_method.data.distortion import UNDISTORT, Six, six_numbers
+from ngp_method.data.distortion import OPENCV, UNDISTORT, Six, six_numbers
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json, number, numbers
 from ngp_method.data.views import check_focal, same_shape
@@ -30,6 +30,9 @@ UNREAD_LENSES = ("ftheta_p0", "latlong", "equirectangular")
 MATRIX_KEYS = ("K", "intrinsics", "camera_intrinsics", "intrinsic_matrix", "camera_matrix")
 """Names that writers give the 3x3 matrix of focal lengths and principal point."""
 
+SIZE_KEYS = (("w", "h"), ("width", "height"))
+"""instant-ngp's and nerfstudio's keys of the size in pixels, and those that others write."""
+
 MODELS: Mapping[str, CameraType] = {
     **{name: kind for name, kind in CAMERA_MODEL_TO_TYPE.items() if name != "FISHEYE624"},
     "FULL_OPENCV": CameraType.PERSPECTIVE,
@@ -38,11 +41,22 @@ MODELS: Mapping[str, CameraType] = {
 }
 """nerfstudio's names of ``camera_model`` but the one whose twelve numbers are not kept here, and three of COLMAP's more."""
 
+DISTORTION_MODELS: Mapping[str, CameraType] = {
+    "plumb_bob": CameraType.PERSPECTIVE,
+    "radtan": CameraType.PERSPECTIVE,
+    "rational_polynomial": CameraType.PERSPECTIVE,
+    "equidistant": CameraType.FISHEYE,
+}
+"""Names of ``distortion_model`` in ROS's and Kalibr's files; read where there is no ``camera_model``."""
+
+FAR_FROM_MIDDLE = 0.3
+"""Share of the picture's size by which a principal point off its middle is spoken of."""
+
 SKEWS = ("skew", "b1", "b2")
 """Keys of pixels that are no rectangles (Metashape's b1 and b2 are in pixels)."""
 
 _LENS_KEYS = re.compile(r"k\d+|p\d+|s\d|tau_?[xy]|dist(ortion)?(_?coeff\w*|_model)?|D")
-_READ = {"k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "s1", "s2", "s3", "s4", "distortion_model"}
+_READ = {"k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "s1", "s2", "s3", "s4"}
 
 
 @dataclass(frozen=True)
@@ -81,9 +95,9 @@ def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, w
         UserError: no focal length, a size that is not the picture's, or a lens that cannot be computed.
     """
     meta, frame = _with_matrix(meta, file), _with_matrix(frame, where)
-    both = {**{k: v for k, v in meta.items() if k != "frames"}, **frame}
+    both = _merged(meta, frame)
     stated = _size(both, where)
-    width, height = stated if stated is not None else header.size
+    width, height = stated if stated is not None else _size_by_middle(both, header, file, where)
     focal = _focal(frame, width, height, where) or _focal(meta, width, height, file)
     if focal is None:
         fail(f"{where} has no focal length; give fl_x and fl_y, x_fov or camera_angle_x there or for the whole file.")
@@ -95,11 +109,40 @@ def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, w
     size = (width, height) if stated is None else _size_on_disk(stated, header, image, where)
     if size != (width, height):
         say_once(
-            f"Images listed in {file} are of another size than w and h: the lens is scaled from {width}x{height} "
-            f"to {size[0]}x{size[1]}."
+            f"Images listed in {file} are of another size than w and h; the lens is scaled to it, of {image.name} from "
+            f"{width}x{height} to {size[0]}x{size[1]}.",
+            about=f"{file}: scaled lenses",
         )
     sx, sy = size[0] / width, size[1] / height
     return Lens(*size, focal[0] * sx, focal[1] * sy, cx * sx, cy * sy, distortion, kind)
+
+
+def _merged(meta: Json, frame: Json) -> Json:
+    """The file's keys and over them the frame's, whose coefficients go before a list of the file's."""
+    both = {**{k: v for k, v in meta.items() if k != "frames"}, **frame}
+    if "distortion_params" not in frame and any(key in frame for key in OPENCV):
+        both.pop("distortion_params", None)
+    return both
+
+
+def _size_by_middle(source: Json, header: Header, file: str, where: str) -> tuple[int, int]:
+    """The size of a picture whose file states none: as stored, or as EXIF turns it where cx, cy are in the middle of that."""
+
+    def off(size: tuple[int, int]) -> float:
+        center = [number(source, key, where, 0.5 * pixels) for key, pixels in zip(("cx", "cy"), size)]
+        return max(abs(c / pixels - 0.5) for c, pixels in zip(center, size))
+
+    size = header.size
+    if 2.0 * off(header.turned) < off(size):
+        size = header.turned
+        say_once(f"Images listed in {file} are turned as EXIF asks: cx and cy lie in the middle of the turned ones.")
+    if off(size) > FAR_FROM_MIDDLE:
+        say_once(
+            f"{file}: cx and cy ({source.get('cx')}, {source.get('cy')}) are far from the middle of an image of {size[0]}x"
+            f"{size[1]}; if images were made smaller after their poses were found, give w and h of the size that they had.",
+            about=f"{file}: principal points off the middle",
+        )
+    return size
 
 
 def _size_on_disk(stated: tuple[int, int], header: Header, image: Path, where: str) -> tuple[int, int]:
@@ -117,12 +160,13 @@ def _size_on_disk(stated: tuple[int, int], header: Header, image: Path, where: s
 
 
 def _size(source: Json, where: str) -> tuple[int, int] | None:
-    """w and h if both are given."""
-    if "w" not in source or "h" not in source:
+    """Width and height if both are given."""
+    if not states_size(source):
         return None
-    width, height = round(number(source, "w", where, 0.0)), round(number(source, "h", where, 0.0))
+    names = next(pair for pair in SIZE_KEYS if all(key in source for key in pair))
+    width, height = (round(number(source, key, where, 0.0)) for key in names)
     if width < 1 or height < 1:
-        fail(f"{where}: the image size is {width} x {height}; give w and h in pixels, or leave both out.")
+        fail(f"{where}: the image size is {width} x {height}; give {names[0]} and {names[1]} in pixels, or leave both out.")
     return width, height
 
 
@@ -165,7 +209,7 @@ def _with_matrix(source: Json, where: str) -> Json:
 def _four_of(value: Any, key: str, where: str) -> dict[str, float]:
     """fl_x, fl_y, cx, cy of a 3x3 matrix, nested or flat, by rows or columns; of fx, fy, cx, cy as a list or an object."""
     if isinstance(value, Mapping):
-        value = [value.get(name, value.get(f"fl_{name[1:]}")) for name in ("fx", "fy", "cx", "cy")]
+        return _named_four(value, key, where)
     matrix = numbers(value, key, where)
     if matrix.size == 4:
         fx, fy, cx, cy = (float(v) for v in matrix.reshape(-1))
@@ -186,6 +230,23 @@ def _four_of(value: Any, key: str, where: str) -> dict[str, float]:
     return {"fl_x": fx, "fl_y": fy, "cx": cx, "cy": cy}
 
 
+def _named_four(value: Json, key: str, where: str) -> dict[str, float]:
+    """fl_x, fl_y and, where it has them, cx and cy of an object."""
+    out = {}
+    for ours, names in (("fl_x", ("fl_x", "fx", "f")), ("fl_y", ("fl_y", "fy", "f")), ("cx", ("cx",)), ("cy", ("cy",))):
+        name = next((name for name in names if value.get(name) is not None), None)
+        if name is not None:
+            out[ours] = number(value, name, f"{where}: {key}", 0.0)
+    if "fl_x" not in out or "fl_y" not in out:
+        fail(f"{where}: {key} has no fx and fy; give them there, or fl_x, fl_y, cx and cy.")
+    return out
+
+
+def states_size(source: Json) -> bool:
+    """Whether both width and height are given."""
+    return any(all(key in source for key in pair) for pair in SIZE_KEYS)
+
+
 def _camera_type(source: Json, where: str) -> CameraType:
     for key in UNREAD_LENSES:
         if source.get(key):
@@ -196,7 +257,9 @@ def _camera_type(source: Json, where: str) -> CameraType:
         if known is None:
             fail(f"{where}: camera_model {model!r} is not computed; {UNDISTORT}, or give one of {', '.join(MODELS)}.")
         return known
-    return CameraType.FISHEYE if source.get("is_fisheye", False) else CameraType.PERSPECTIVE
+    if source.get("is_fisheye", False):
+        return CameraType.FISHEYE
+    return DISTORTION_MODELS.get(str(source.get("distortion_model", "")).lower(), CameraType.PERSPECTIVE)
 
 
 def _look_for_unread(source: Json, file: str, where: str) -> None:
@@ -204,7 +267,8 @@ def _look_for_unread(source: Json, file: str, where: str) -> None:
     for key in SKEWS:
         if source.get(key) is not None and number(source, key, where, 0.0) != 0.0:
             fail(f"{where}: the skew of {key} is not computed; {UNDISTORT}.")
-    unread = sorted(key for key in source if _LENS_KEYS.fullmatch(key) and key not in _READ and _says_something(source[key]))
+    read = _READ | ({"distortion_model"} if str(source.get("distortion_model", "")).lower() in DISTORTION_MODELS else set())
+    unread = sorted(key for key in source if _LENS_KEYS.fullmatch(key) and key not in read and _says_something(source[key]))
     if unread:
         say_once(
             f"{file}: {', '.join(unread)} of the lens are not used; what is read is distortion_params, or k1 to k6, p1, p2 and "

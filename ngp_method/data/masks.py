@@ -15,18 +15,21 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from ngp_method.data.decoding import opened, read_header
+from ngp_method.data.decoding import Header, is_picture, opened, read_header, turned
 from ngp_method.data.messages import say_once
-from ngp_method.data.views import View
+from ngp_method.data.views import View, same_shape
 from ngp_method.errors import fail
 
 LOSSY_BLACK = 0.25
 """Up to this share of the brightest byte a mask in a lossy format is black: compression leaves noise along edges,"""
 LEAST_LIGHT = 16
 """and a lossy mask with no byte of this is black altogether."""
+
+MASK_FOLDERS = ("masks", "mask")
+"""Where COLMAP's users keep masks, by the names of the pictures; transforms files name theirs, wherever they are."""
 
 _KEY = "mask_files"
 
@@ -78,6 +81,9 @@ def say_masks(file: Path, views: Sequence[View]) -> None:
         say_once(
             f"{file} gives mask_path for {count} of {len(views)} frames; nothing is hidden in the other {len(views) - count}."
         )
+    folder = next((file.parent / name for name in MASK_FOLDERS if (file.parent / name).is_dir()), None)
+    if folder is not None and not count and any(is_picture(path) for path in folder.rglob("*")):
+        say_once(f"The files in {folder} are not used: {file} gives no frame a mask_path.")
     hidden = [view.hidden for view in views if view.hidden is not None]
     if hidden:
         say_once(
@@ -103,7 +109,7 @@ def decode_mask(files: MaskFiles, size: tuple[int, int], image: Path) -> Tensor:
     """The pixels of an image that its masks leave.
 
     Args:
-        files: each of the image file's size or of ``size``.
+        files: each of the shape of the image file, as stored or as EXIF turns it, in any resolution.
         size: width and height of the result; nearest pixels are taken.
         image: the image it belongs to.
 
@@ -111,7 +117,7 @@ def decode_mask(files: MaskFiles, size: tuple[int, int], image: Path) -> Tensor:
         [height, width] bool.
 
     Raises:
-        UserError: unreadable, or of neither size.
+        UserError: unreadable, or of another shape.
     """
     keep = np.ones(size[::-1], dtype=bool)
     if files.kept is not None:
@@ -124,42 +130,57 @@ def decode_mask(files: MaskFiles, size: tuple[int, int], image: Path) -> Tensor:
 def _marked(path: Path, size: tuple[int, int], image: Path) -> npt.NDArray[np.bool_]:
     """Where a mask file is not black, [height, width]."""
     header = read_header(image)
-    whole = header.size
-    turn = abs(size[0] * whole[1] - size[1] * whole[0]) > abs(size[0] * whole[0] - size[1] * whole[1])
     with opened(path) as mask:
-        found = mask.size
         marked = not_black(mask)
-    if turn and found == whole:
-        # a mask of the stored pixels, whose picture is turned as EXIF asks for
-        turned = Image.new("L", found)
-        turned.putdata((marked.reshape(-1) * 255).tolist())
-        exif = turned.getexif()
-        exif[0x0112] = header.orientation
-        marked = np.asarray(ImageOps.exif_transpose(turned)) > 0
-    elif found not in (whole, header.turned, size):
-        fail(f"{path} is {found[0]}x{found[1]} pixels, its image {image.name} {whole[0]}x{whole[1]}; make them equal.")
+    if _must_turn(path, (marked.shape[1], marked.shape[0]), header, size, image):
+        marked = np.asarray(turned(Image.fromarray(marked.astype(np.uint8)), header.orientation)) > 0
     rows = (np.arange(size[1]) + 0.5) * marked.shape[0] / size[1]
     columns = (np.arange(size[0]) + 0.5) * marked.shape[1] / size[0]
     return np.asarray(marked[rows.astype(np.int64)[:, None], columns.astype(np.int64)[None, :]])
+
+
+def _must_turn(path: Path, found: tuple[int, int], header: Header, size: tuple[int, int], image: Path) -> bool:
+    """Whether a mask is one of the stored pixels, while its picture is turned as EXIF asks for.
+
+    Args:
+        path: the mask.
+        found: its size, which may be that of a smaller or larger copy.
+        header: the picture's.
+        size: in which the picture is used, turned or not.
+        image: the picture.
+
+    Raises:
+        UserError: the mask is of another shape.
+    """
+    stored, upright = header.size, header.turned
+    turn = abs(size[0] * stored[1] - size[1] * stored[0]) > abs(size[0] * upright[1] - size[1] * upright[0])
+    if found in (upright if turn else stored, size):
+        return False
+    if turn and found == stored:
+        return True
+    if same_shape(found, upright if turn else stored):
+        return False
+    if turn and same_shape(found, stored):
+        return True
+    return fail(
+        f"{path} is {found[0]}x{found[1]} pixels, its image {image.name} {stored[0]}x{stored[1]}, which is another shape; make "
+        "a mask of that image's size."
+    )
 
 
 def not_black(mask: Image.Image) -> npt.NDArray[np.bool_]:
     """Where a mask of any mode is not black and not see-through, [height, width].
 
     A palette's colours count, not their numbers; one in floating point or 16 bits is black where it is 0; compression noise
-    counts as black. Alpha counts where it is not the same everywhere: what is see-through is black, and where the colour
-    is the same everywhere alpha alone says it.
+    counts as black. Where it is see-through in places, those are black, and the rest is not if it is of one colour, whichever.
     """
     if mask.mode == "F" or mask.mode.startswith("I"):
         return np.asarray(np.nan_to_num(np.asarray(mask, dtype=np.float64)) > 0)
     lossy = mask.format in ("JPEG", "MPO", "WEBP", "HEIF", "AVIF")
-    if not (mask.has_transparency_data or "A" in mask.getbands()):
-        return np.asarray(_light(np.asarray(mask.convert("RGB")), lossy).any(-1))
     color = np.asarray(mask.convert("RGBA"))
-    alpha, light = _light(color[..., 3], lossy), _light(color[..., :3], lossy).any(-1)
-    if alpha.all() or not alpha.any():
-        return np.asarray(light & alpha if alpha.any() else alpha)
-    return np.asarray(alpha & light if light[alpha].any() else alpha)
+    opaque, light = _light(color[..., 3], lossy), _light(color[..., :3], lossy).any(-1)
+    alpha_alone = not opaque.all() and not light[opaque].any()
+    return opaque if alpha_alone else np.asarray(opaque & light)
 
 
 def _light(samples: npt.NDArray[np.uint8], lossy: bool) -> npt.NDArray[np.bool_]:

@@ -7,10 +7,16 @@ from nerfstudio.utils.rich_utils import CONSOLE
 _said: set[str] = set()
 
 
-def say_once(line: str) -> None:
-    """Prints a line, unless this process has printed it before (each split of a scene is parsed on its own)."""
-    if line not in _said:
-        _said.add(line)
+def say_once(line: str, about: str | None = None) -> None:
+    """Prints a line, unless this process has printed it before (each split of a scene is parsed on its own).
+
+    Args:
+        line: what to print.
+        about: what is said once, where lines differ in their example; else the line itself.
+    """
+    key = line if about is None else about
+    if key not in _said:
+        _said.add(key)
         CONSOLE.print(line, soft_wrap=True, markup=False, highlight=False)
 
 

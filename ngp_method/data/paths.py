@@ -8,6 +8,7 @@ are found, the others are missing: a file of the same name somewhere else is the
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -23,11 +24,17 @@ HEIF_SUFFIXES = (".heic", ".heif")
 SPLITS = {"train", "val", "test"}
 """Folders of splits, in which Blender scenes have different pictures of the same names."""
 
-OTHER_ROLES = ("mask", "depth", "normal", "semantic", "segment")
-"""Words in the names of folders that hold something else than the pictures of the same names."""
+COPIES = re.compile(r"(?:images?|masks?|depths?)_(\d+)", re.IGNORECASE)
+"""Folders of smaller copies, as nerfstudio's, COLMAP's and mip-NeRF 360's scenes have them: images_2, images_4, images_8."""
+
+_ROLES = re.compile(r"(?<![a-z])(mask|depth|normal|semantic|segment)", re.IGNORECASE)
+
+_ENDINGS = tuple(dict.fromkeys(suffix.casefold() for suffix in IMAGE_SUFFIXES))
 
 
-def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Path] = ()) -> list[Path | None]:
+def find_files(
+    file: Path, names: Sequence[str], key: str, taken: Collection[Path] = (), needed: bool = True
+) -> list[Path | None]:
     """The files that the entries of a JSON file name; what was not where it says is counted in one line.
 
     Args:
@@ -35,6 +42,7 @@ def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Pat
         names: as written there, with or without an ending.
         key: what they stand under, for messages; ``file_path`` and ``*_filenames`` name pictures.
         taken: files that are something else, and are not looked at where a folder was moved.
+        needed: whether a name that several files may be meant by ends the command; else it counts as not found.
 
     Returns:
         a file for each name, or None where there is none.
@@ -42,7 +50,7 @@ def find_files(file: Path, names: Sequence[str], key: str, taken: Collection[Pat
     Raises:
         UserError: several files might be meant.
     """
-    search = _Search(file, key, set(taken))
+    search = _Search(file, key, set(taken), needed)
     found = [search.where_it_says(name) for name in names]
     if not any(found):
         found = [search.moved(name) for name in names]
@@ -66,10 +74,11 @@ class _Search:
         file: the JSON file.
         key: what the names stand under.
         taken: files that are something else.
+        needed: whether to end the command where several files may be meant.
     """
 
-    def __init__(self, file: Path, key: str, taken: set[Path]) -> None:
-        self.file, self.folder, self.key, self.taken = file, file.parent, key, taken
+    def __init__(self, file: Path, key: str, taken: set[Path], needed: bool) -> None:
+        self.file, self.folder, self.key, self.taken, self.needed = file, file.parent, key, taken, needed
         self.pictures = key == "file_path" or key.endswith("_filenames")
         self._listings: dict[Path, Mapping[str, list[Path]]] = {}
         self._beneath: Mapping[str, list[Path]] | None = None
@@ -77,60 +86,75 @@ class _Search:
     def where_it_says(self, name: str) -> Path | None:
         for spelt in dict.fromkeys((name, slashes(name), unquote(slashes(name)))):
             path = self.folder / spelt
-            if path.is_file() and not (self.pictures and path.suffix.casefold() in HEIF_SUFFIXES and not reads_heif()):
+            if path.is_file() and self._readable(path):
                 return path
             for suffix in IMAGE_SUFFIXES:
                 if path.name and (candidate := path.with_name(path.name + suffix)).is_file():
                     return candidate
         path = self.folder / slashes(name)
-        return self._alike(path) or (path if path.is_file() else None)
-
-    def _alike(self, path: Path) -> Path | None:
-        """In the same folder: the name in another case or Unicode form, or a picture that was converted."""
         if path.parent not in self._listings:
             self._listings[path.parent] = _by_spelling(path.parent)
-        listing = self._listings[path.parent]
-        name = spelling(path.name)
-        there = [p for p in listing.get(name, ()) if p.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()]
-        if not there and self.pictures and Path(name).suffix in PICTURE_ENDINGS:
-            there = [p for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)) for p in listing.get(Path(name).stem + s, ())]
-            there = [p for p in there if p.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()]
-        return self._one(there, path.name)
+        return self._one(self._meant(self._listings[path.parent], path.name), path.name)
 
     def moved(self, name: str) -> Path | None:
         """Beneath the folder of the JSON file: that with the name's last parts, the more of them the better."""
+        parts = [spelling(part) for part in PurePosixPath(unquote(slashes(name))).parts]
         if self._beneath is None:
             self._beneath = _by_spelling(self.folder, deep=True)
-        wanted = [spelling(part) for part in PurePosixPath(unquote(slashes(name))).parts]
-        last = wanted[-1]
-        ended = Path(last).suffix in PICTURE_ENDINGS
-        spelt = [last] if ended else [last, *(last + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES)))]
-        there = [path for one in spelt for path in self._beneath.get(one, ()) if self._may_be(path, wanted)]
-        if not there and ended and self.pictures:
-            others = [Path(last).stem + s for s in dict.fromkeys(map(str.casefold, IMAGE_SUFFIXES))]
-            there = [path for one in others for path in self._beneath.get(one, ()) if self._may_be(path, wanted)]
-        common = [common_tail([spelling(part) for part in path.parts], wanted) for path in there]
-        return self._one([path for path, parts in zip(there, common) if parts == max(common)], name)
+        there = self._meant(self._beneath, parts[-1], parts[:-1])
+        common = [common_tail([spelling(part) for part in path.parts], parts) for path in there]
+        return self._one([path for path, alike in zip(there, common) if alike == max(common)], name)
+
+    def _meant(self, listing: Mapping[str, list[Path]], name: str, folders: Sequence[str] | None = None) -> list[Path]:
+        """The files of a listing that a name may mean: in another case or Unicode form, or a picture that was converted.
+
+        Args:
+            listing: files by how they are spelt.
+            name: without folders.
+            folders: those the name was written with; None where the files need not be of its kind.
+        """
+        spelt = spelling(name)
+        ended = Path(spelt).suffix in PICTURE_ENDINGS
+        groups = [[spelt] if ended else [spelt, *(spelt + ending for ending in _ENDINGS)]]
+        if ended and self.pictures:
+            groups.append([Path(spelt).stem + ending for ending in _ENDINGS])
+        last: list[Path] = []
+        for group in groups:
+            there = [path for one in group for path in listing.get(one, ())]
+            there = [path for path in there if folders is None or self._may_be(path, folders)]
+            if readable := [path for path in there if self._readable(path)]:
+                return readable
+            last = last or there
+        return last
+
+    def _readable(self, path: Path) -> bool:
+        """Whether a picture, by its ending, is of a kind that can be read here: where it was converted, the copy is."""
+        return not self.pictures or path.suffix.casefold() not in HEIF_SUFFIXES or reads_heif()
 
     def _may_be(self, path: Path, wanted: Sequence[str]) -> bool:
         """Whether a file is of the kind that is looked for, as far as the names of its folders tell."""
         if path in self.taken:
             return False
         folders = [spelling(part) for part in path.relative_to(self.folder).parts[:-1]]
-        if SPLITS.intersection(folders).difference(wanted):
+        if any((part in SPLITS or COPIES.fullmatch(part)) and part not in wanted for part in folders):
             return False
-        return not self.pictures or not any(
-            word in part for word in OTHER_ROLES for part in folders if not any(word in own for own in wanted[:-1])
-        )
+        roles = {role_of(part) for part in wanted}
+        return not self.pictures or all(role_of(part) in (None, *roles) for part in folders)
 
     def _one(self, there: Sequence[Path], name: str) -> Path | None:
-        if len(there) > 1:
+        if len(there) > 1 and self.needed:
             both = " or ".join(_shown(path, self.file) for path in sorted(there)[:2])
             fail(
                 f'{self.file} names "{name}" as {self.key}, which may be {both}; write the right one there, or move the other '
                 "out of the folder."
             )
-        return there[0] if there else None
+        return there[0] if len(there) == 1 else None
+
+
+def role_of(folder: str) -> str | None:
+    """What the files of a folder are beside pictures of the same names, if its name says so: mask, depth, normal ..."""
+    found = _ROLES.search(folder)
+    return found[1].casefold() if found else None
 
 
 def slashes(name: str) -> str:

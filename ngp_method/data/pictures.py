@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,17 +15,14 @@ from pathlib import Path, PurePosixPath
 
 from ngp_method.data.decoding import is_picture, read_header
 from ngp_method.data.messages import say_once
-from ngp_method.data.paths import common_tail, slashes, spelling
+from ngp_method.data.paths import COPIES, common_tail, role_of, slashes, spelling
 from ngp_method.data.views import View, same_shape
 from ngp_method.errors import fail
 
 IMAGE_FOLDERS = ("images", "input", "rgb", "image", ".")
 
-_COPIES = re.compile(r"images?_(\d+)")
-"""Folders of smaller copies, as COLMAP's users and mip-NeRF 360's scenes have them: images_2, images_4, images_8."""
-
-_NO_PICTURES = re.compile(r"masks?(_\d+)?|depths?(_\d+)?|normals?|sparse|database|\..*", re.IGNORECASE)
-"""Folders whose files share the pictures' names and are none."""
+_NO_PICTURES = {"sparse", "database"}
+"""Folders of COLMAP's own files."""
 
 
 @dataclass
@@ -71,7 +67,7 @@ def find_pictures(homes: Sequence[Path], names: Sequence[str]) -> Found:
 
 def copies_in(home: Path) -> list[str]:
     """Names of the folders of smaller copies in a folder, the largest pictures first."""
-    numbers = [(int(match[1]), path.name) for path in home.glob("image*_*") if (match := _COPIES.fullmatch(path.name))]
+    numbers = [(int(match[1]), path.name) for path in home.glob("image*_*") if (match := COPIES.fullmatch(path.name))]
     return [name for _, name in sorted(numbers)]
 
 
@@ -87,12 +83,12 @@ def _walk(top: Path, keep: Path) -> Iterator[Path]:
     """The files below a folder, those of masks, depths and smaller copies left out, but all of ``keep``."""
     for folder, inside, files in os.walk(top):
         here = Path(folder)
-        inside[:] = sorted(
-            name
-            for name in inside
-            if keep.is_relative_to(here / name) or not (_NO_PICTURES.fullmatch(name) or _COPIES.fullmatch(name))
-        )
+        inside[:] = sorted(name for name in inside if keep.is_relative_to(here / name) or not _holds_others(name))
         yield from (here / name for name in sorted(files))
+
+
+def _holds_others(folder: str) -> bool:
+    return bool(folder.startswith(".") or folder in _NO_PICTURES or role_of(folder) or COPIES.fullmatch(folder))
 
 
 def _by_base_name(found: Found, homes: Sequence[Path], missing: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ mean is found in :mod:`~ngp_method.data.paths`, :mod:`~ngp_method.data.frames` a
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -17,8 +18,8 @@ from numpy.typing import NDArray
 
 from ngp_method.data.capture import NgpFrame
 from ngp_method.data.decoding import Header, read_header
-from ngp_method.data.frames import read_poses, say_unread
-from ngp_method.data.lenses import read_lens
+from ngp_method.data.frames import matrix_of, read_poses, say_unread
+from ngp_method.data.lenses import read_lens, states_size
 from ngp_method.data.masks import find_dynamic_mask, say_masks
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import find_files
@@ -86,11 +87,14 @@ def read_views(path: Path, meta: Json, use: str = "training on") -> list[View]:
         say_once(f"{missing} of {len(frames)} frames listed in {path} have no image; {use} the other {len(listed)}.")
     listed = _each_once(path, listed)
     poses = read_poses(path, [frame for frame, _ in listed])
-    masks, depths = (_beside(path, listed, key) for key in ("mask_path", "depth_file_path"))
+    headers = [read_header(image) for _, image in listed]
+    masks = _beside(path, listed, "mask_path", True)
+    depths = _beside(path, listed, "depth_file_path", False)
     views = [
-        _view(path, meta, frame, image, pose, mask, depth)
-        for (frame, image), pose, mask, depth in zip(listed, poses, masks, depths)
+        dataclasses.replace(_view(path, meta, frame, image, header, pose), mask=mask, depth=depth)
+        for (frame, image), header, pose, mask, depth in zip(listed, headers, poses, masks, depths, strict=True)
     ]
+    _say_not_turned(path, views, [states_size({**meta, **frame}) for frame, _ in listed], headers)
     say_masks(path, views)
     say_unread(path, meta, [frame for frame, _ in listed])
     return views
@@ -108,24 +112,16 @@ def _each_once(path: Path, listed: list[tuple[Json, Path]]) -> list[tuple[Json, 
         before = first.setdefault(image, frame)
         if before is frame:
             kept.append((frame, image))
-        elif before.get("transform_matrix") != frame.get("transform_matrix"):
+        elif matrix_of(before) != matrix_of(frame):
             fail(f"{path} lists {image.name} twice, with different transform_matrix; remove one of the two frames.")
     if len(kept) < len(listed):
         say_once(f"{len(listed) - len(kept)} of {len(listed)} frames listed in {path} are of an image listed before; left out.")
     return kept
 
 
-def _view(
-    path: Path, meta: Json, frame: Json, image: Path, pose: NDArray[np.float64], mask: Path | None, depth: Path | None
-) -> View:
+def _view(path: Path, meta: Json, frame: Json, image: Path, header: Header, pose: NDArray[np.float64]) -> View:
     where = f'{path}: frame "{frame["file_path"]}"'
-    header = read_header(image)
     lens = read_lens(meta, frame, image, header, str(path), where)
-    if header.orientation != 1 and (lens.width, lens.height) == header.size and not _tells_turn(meta, frame, header):
-        say_once(
-            f"Images listed in {path} ask by EXIF to be turned, as {image.name}, and w and h do not tell whether the poses are "
-            "for that; pixels are taken as they are stored, as instant-ngp, COLMAP and nerfstudio take them."
-        )
     return View(
         image=image,
         listed=frame["file_path"],
@@ -138,28 +134,36 @@ def _view(
         cy=lens.cy,
         distortion=lens.distortion,
         camera_type=lens.camera_type,
-        mask=mask,
         hidden=find_dynamic_mask(image),
-        depth=depth,
     )
 
 
-def _tells_turn(meta: Json, frame: Json, header: Header) -> bool:
-    """Whether the stated size tells if the pixels are to be turned."""
-    return header.size != header.turned and all(key in meta or key in frame for key in "wh")
+def _say_not_turned(path: Path, views: Sequence[View], stated: Sequence[bool], headers: Sequence[Header]) -> None:
+    """Counts the pictures that EXIF asks to be turned, that are used as they are stored, and of which no size tells why."""
+    left = [
+        view.image.name
+        for view, told, header in zip(views, stated, headers, strict=True)
+        if header.orientation != 1 and (view.width, view.height) == header.size and not (told and header.size != header.turned)
+    ]
+    if left:
+        say_once(
+            f"{len(left)} of {len(views)} images listed in {path} ask by EXIF to be turned, as {left[0]}; they are used as "
+            "they are stored, as instant-ngp and nerfstudio read them. If the poses are for turned images, turn the files "
+            "(ImageMagick: mogrify -auto-orient)."
+        )
 
 
-def _beside(path: Path, listed: Sequence[tuple[Json, Path]], key: str) -> list[Path | None]:
+def _beside(path: Path, listed: Sequence[tuple[Json, Path]], key: str, needed: bool) -> list[Path | None]:
     """The files that frames name beside their image; None for a frame that names none.
 
     Raises:
-        UserError: one that is named and not there.
+        UserError: one that is needed and named, and is not there.
     """
     named = [(i, str(frame[key])) for i, (frame, _) in enumerate(listed) if frame.get(key)]
-    files = find_files(path, [name for _, name in named], key, [image for _, image in listed])
+    files = find_files(path, [name for _, name in named], key, [image for _, image in listed], needed)
     out: list[Path | None] = [None] * len(listed)
     for (i, name), file in zip(named, files):
-        if file is None:
+        if file is None and needed:
             where = f'{path}: frame "{listed[i][0]["file_path"]}"'
             fail(f"{where} has {key} {name}, which is not there; put the file there or take the key out.")
         out[i] = file

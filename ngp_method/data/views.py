@@ -94,14 +94,17 @@ def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
     if not np.isfinite(pose).all():
         fail(f"{where} has a transform_matrix with NaN or infinity in it; {mend}")
     if pose.shape == (4, 4) and not np.allclose(pose[3], (0.0, 0.0, 0.0, 1.0), atol=POSE_TOLERANCE):
-        fail(f"{where} has a transform_matrix whose last row is not 0 0 0 1; {mend}")
+        by_columns = np.allclose(pose[:, 3], (0.0, 0.0, 0.0, 1.0), atol=POSE_TOLERANCE)
+        hint = " (its last column is, as in a matrix by columns: transpose it)" if by_columns else ""
+        fail(f"{where} has a transform_matrix whose last row is not 0 0 0 1{hint}; {mend}")
     rotation = pose[:3, :3]
     det = float(np.linalg.det(rotation))
     if det < 0.0:
         fail(
             f"{where} has a transform_matrix that is no camera pose (its 3x3 block is mirrored: a left-handed frame). A "
             "camera's axes are x right, y up, z backwards: negate the column of the one axis that your exporter points the "
-            f"other way (y where it points down, z where it points ahead), or {mend}"
+            "other way (y where it points down, z where it points ahead), or the row of the axis of the world that it mirrors; "
+            f"or {mend}"
         )
     if det == 0.0:
         fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is singular); {mend}")

@@ -258,7 +258,7 @@ def test_colmap_models_that_are_broken(tmp_path: Path) -> None:
     assert str(images) in said
     scenes.write_colmap(tmp_path / "t", count=4, binary=False)
     cameras = tmp_path / "t" / "sparse" / "0" / "cameras.txt"
-    cameras.write_text("1 FULL_OPENCV 48 40 40 40 24 20 0 0 0 0 0 0.1 0 0\n")
+    cameras.write_text("1 FULL_OPENCV 48 40 40 40 24 20 0 0 0 0 0 8 0 0\n")
     assert "FULL_OPENCV" in sentence_for(tmp_path / "t")
     cameras.write_text("1 PINHOLE 48 40 0 40 24 20\n")
     assert "focal length" in sentence_for(tmp_path / "t")

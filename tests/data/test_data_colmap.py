@@ -14,6 +14,7 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig
+from ngp_method.data.masks import MaskFiles
 from ngp_method.data.messages import forget_said
 from ngp_method.data.models import LENSES
 from ngp_method.data.pictures import same_shape
@@ -160,8 +161,28 @@ def test_masks_by_colmaps_names(scene: Path, capsys: pytest.CaptureFixture[str])
     assert [path.name for path in masks] == [f"{i:04d}.png.png" for i in range(6)]
     (scene / "masks" / "0003.png.png").unlink()
     capsys.readouterr()
-    assert parse(scene).mask_filenames is None
-    assert "has a mask for 5 of 6 pictures" in capsys.readouterr().out
+    outputs = parse(scene)
+    assert outputs.mask_filenames is None  # nerfstudio's own has one for each image or none
+    files = MaskFiles.of(outputs)
+    assert files is not None
+    assert [None if file.kept is None else file.kept.name for file in files] == [
+        None if i == 3 else f"{i:04d}.png.png" for i in range(6)
+    ]
+    said = capsys.readouterr().out
+    assert f"Masks of 5 of 6 pictures are read from {scene / 'masks'}" in said
+    assert "nothing is hidden in the 1 pictures without one." in said
+
+
+def test_a_folder_of_masks_of_nothing(scene: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (scene / "masks").mkdir()
+    Image.new("L", (48, 40), 255).save(scene / "masks" / "mask_of_all.png")
+    assert MaskFiles.of(parse(scene)) is None
+    assert f"No file in {scene / 'masks'} is the mask of a picture" in capsys.readouterr().out
+    (scene / "mask").mkdir()
+    Image.new("L", (48, 40), 255).save(scene / "mask" / "0002.png")
+    files = MaskFiles.of(parse(scene))
+    assert files is not None
+    assert [file.kept for file in files].count(None) == 5
 
 
 def test_both_kinds_of_files_rigs_and_no_points(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -186,7 +207,8 @@ SAME = {  # parameters of lens models that say no more than nerfstudio's numbers
     "SIMPLE_FISHEYE": [40.0, 24.0, 20.0],
     "FISHEYE": [40.0, 41.0, 24.0, 20.0],
     "FULL_OPENCV": [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.001, 0.002, 0.03, 0.0, 0.0, 0.0],
-    "THIN_PRISM_FISHEYE": [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.0, 0.0, 0.03, 0.004, 0.0, 0.0],
+    "THIN_PRISM_FISHEYE": [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.001, 0.002, 0.03, 0.004, 0.0, 0.0],
+    "RAD_TAN_THIN_PRISM_FISHEYE": [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.03, 0.004, *[0.0] * 8],
 }
 
 
@@ -230,10 +252,33 @@ def test_lens_models_that_can_be_said(tmp_path: Path, name: str) -> None:
     assert int(cameras.camera_type[0]) == (CameraType.FISHEYE if fisheye else CameraType.PERSPECTIVE).value
     wanted = {
         "FULL_OPENCV": [0.1, 0.02, 0.03, 0.0, 0.001, 0.002],
-        "THIN_PRISM_FISHEYE": [0.1, 0.02, 0.03, 0.004, 0.0, 0.0],
+        "THIN_PRISM_FISHEYE": [0.1, 0.02, 0.03, 0.004, 0.001, 0.002],
+        "RAD_TAN_THIN_PRISM_FISHEYE": [0.1, 0.02, 0.03, 0.004, 0.0, 0.0],
     }.get(name)
     if wanted is None:
         assert cameras.distortion_params is None
     else:
         assert cameras.distortion_params is not None
         assert cameras.distortion_params[0].tolist() == pytest.approx(wanted)
+
+
+def test_a_rational_lens_is_computed_where_six_numbers_follow_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.write_colmap(tmp_path, count=4)
+    put_camera(tmp_path, 6, [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.001, 0.002, 0.0, 0.08, 0.0, 0.0], True)
+    cameras = parse(tmp_path).cameras
+    assert cameras.distortion_params is not None
+    assert cameras.distortion_params[0, 0].item() == pytest.approx(0.02, abs=2e-3)  # 1 + 0.1 r^2 over 1 + 0.08 r^2
+    assert f"{tmp_path / 'sparse' / '0'}: OpenCV's rational or thin-prism lens is computed by" in capsys.readouterr().out
+    put_camera(tmp_path, 6, [40.0, 41.0, 24.0, 20.0, 0.1, 0.02, 0.001, 0.002, 0.0, 8.0, 0.0, 0.0], True)
+    with pytest.raises(UserError, match=r"lens model FULL_OPENCV is in this case .* six numbers .*colmap image_undistorter"):
+        parse(tmp_path)
+
+
+@pytest.mark.parametrize(("number", "place"), [(10, 10), (10, 11), (11, 8), (11, 9), (11, 10), (11, 15)])
+def test_a_fisheye_with_a_prism_is_refused(tmp_path: Path, number: int, place: int) -> None:
+    scenes.write_colmap(tmp_path, count=4)
+    params = [40.0, 41.0, 24.0, 20.0, *[0.0] * (LENSES[number][1] - 4)]
+    params[place] = 0.01
+    put_camera(tmp_path, number, params, True)
+    with pytest.raises(UserError, match=f"{LENSES[number][0]} is not supported with coefficients of a thin prism.*NEW"):
+        parse(tmp_path)

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import tifffile
-from PIL import Image
+from PIL import Image, features
 
 from ngp_method.data import decoding
 from ngp_method.data.auto import AutoDataParserConfig
@@ -57,6 +58,39 @@ def test_a_colour_that_stands_for_see_through_is_alpha(kind: str, tmp_path: Path
     assert out[:, 8:, 3].min() == 255
 
 
+COLORS = np.stack([np.full((16, 16), 10), np.full((16, 16), 200), np.full((16, 16), 30)], axis=-1).astype(np.uint8)
+HALF = np.where(np.arange(16) < 8, 0, 255).astype(np.uint8)[None].repeat(16, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "suffix", "expected"),
+    [
+        (lambda: Image.fromarray(COLORS).convert("CMYK"), "tif", COLORS),
+        (lambda: Image.fromarray(COLORS).convert("CMYK"), "jpg", COLORS),
+        (lambda: Image.fromarray(COLORS).convert("YCbCr"), "tif", COLORS),
+        (lambda: Image.fromarray(COLORS).quantize(4), "png", COLORS),
+        (lambda: Image.fromarray(HALF).convert("1"), "png", np.stack([HALF] * 3, axis=-1)),
+        (lambda: Image.fromarray(HALF), "bmp", np.stack([HALF] * 3, axis=-1)),
+        (lambda: Image.fromarray(np.stack([HALF, HALF[:, ::-1]], axis=-1)), "png", np.stack([HALF] * 3 + [HALF[:, ::-1]], -1)),
+        (lambda: Image.fromarray(np.dstack([COLORS, HALF])), "webp", np.dstack([COLORS, HALF])),
+    ],
+    ids=["CMYK", "CMYK JPEG", "YCbCr", "P", "1", "L", "LA", "RGBA"],
+)
+def test_pictures_of_every_mode_are_colours(make: Any, suffix: str, expected: np.ndarray, tmp_path: Path) -> None:
+    make().save(tmp_path / f"a.{suffix}", **({"lossless": True} if suffix == "webp" else {}))
+    out = decode(tmp_path / f"a.{suffix}", (16, 16)).astype(int)
+    assert out.shape == expected.shape
+    seen = (expected[..., 3] if expected.shape[-1] == 4 else np.ones((16, 16))) > 0
+    assert np.abs(out - expected)[seen].max() <= 4
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_pngs_of_16_bits_are_scaled(channels: int, tmp_path: Path) -> None:
+    samples = np.stack([DEEP, DEEP[::-1], DEEP.T, np.full_like(DEEP, 65535)][:channels], axis=-1)
+    cv2.imwrite(str(tmp_path / "a.png"), samples[..., [2, 1, 0, 3][:channels]])
+    np.testing.assert_allclose(decode(tmp_path / "a.png", (16, 16)).astype(int), samples // 257, atol=1)
+
+
 def test_floating_point_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((16, 16), dtype=np.float32)).save(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", np.ones((16, 16, 3), dtype=np.float32), photometric="rgb")
@@ -76,6 +110,16 @@ def test_heic_names_the_package_that_reads_it(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
         with pytest.raises(UserError, match=r"pip install pillow-heif"):
             read_header(tmp_path / name)
+
+
+def test_avif_is_read_by_pillow_itself_or_names_the_pillow_that_does(tmp_path: Path) -> None:
+    if features.check("avif"):
+        Image.fromarray(COLORS).save(tmp_path / "a.avif", quality=95)
+        assert np.abs(decode(tmp_path / "a.avif", (16, 16)).astype(int) - COLORS).max() < 6
+    else:
+        (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftypavif" + bytes(100))
+        with pytest.raises(UserError, match=r"pillow>=11\.3"):
+            read_header(tmp_path / "a.avif")
 
 
 def test_big_pictures_are_read(tmp_path: Path) -> None:
@@ -100,7 +144,7 @@ def turned_scene(folder: Path, orientation: int, stated: tuple[int, int] | None)
         path.unlink()
         frame["file_path"] = frame["file_path"].replace(".png", ".jpg")
     if stated is None:
-        del meta["w"], meta["h"]
+        del meta["w"], meta["h"], meta["cx"], meta["cy"]
     else:
         meta["w"], meta["h"] = stated
     (folder / "transforms.json").write_text(json.dumps(meta))
@@ -121,11 +165,23 @@ def test_exif_turns_a_picture_where_the_stated_size_is_that_of_the_turned_one(or
     assert np.abs(first_picture(upright)[..., :3] - expected[..., :3]).mean() < 4.0
 
 
-def test_exif_is_left_alone_where_the_stated_size_is_that_of_the_stored_pixels(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_exif_is_left_alone_where_nothing_tells_of_a_turn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, stated in (("stored", (48, 40)), ("unstated", None)):
         folder = turned_scene(tmp_path / name, 6, stated)
         picture = first_picture(folder)
         assert picture.shape[:2] == (40, 48)
-        assert ("EXIF" in capsys.readouterr().out) == (stated is None)
+        said = f"4 of 4 images listed in {folder / 'transforms.json'} ask by EXIF to be turned, as 0000.jpg; they are used as"
+        assert capsys.readouterr().out.count(said) == (stated is None)
+
+
+def test_the_principal_point_tells_a_turn_where_no_size_is_stated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    straight = scenes.write_ngp(tmp_path / "straight", count=4, size=(40, 48))
+    expected = first_picture(straight).astype(int)
+    folder = turned_scene(tmp_path / "turned", 8, None)
+    meta = json.loads((folder / "transforms.json").read_text())
+    lens = scenes.intrinsics((40, 48))
+    (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cx"], "cy": lens["cy"]}))
+    assert np.abs(first_picture(folder)[..., :3] - expected[..., :3]).mean() < 4.0
+    assert f"Images listed in {folder / 'transforms.json'} are turned as EXIF asks" in capsys.readouterr().out
+    (folder / "transforms.json").write_text(json.dumps({**meta, "cx": lens["cy"], "cy": lens["cx"]}))
+    assert first_picture(folder).shape[:2] == (40, 48)

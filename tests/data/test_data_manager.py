@@ -114,7 +114,7 @@ def test_masked_pixels_are_never_drawn(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="leave no pixel"):
         manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
     Image.fromarray(np.zeros((30, 48), dtype=np.uint8)).save(tmp_path / "mask.png")
-    with pytest.raises(UserError, match="make them equal"):
+    with pytest.raises(UserError, match="which is another shape"):
         manager(tmp_path, AutoDataParserConfig(eval_mode="all"))
 
 

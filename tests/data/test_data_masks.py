@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from ngp_method.data.auto import AutoDataParserConfig
+from ngp_method.data.decoding import decode
 from ngp_method.data.manager import InstantHashDataManager, InstantHashDataManagerConfig
 from ngp_method.data.masks import MaskFiles, decode_mask
 from ngp_method.errors import UserError
@@ -108,6 +109,17 @@ def test_a_frame_without_a_mask_has_nothing_hidden(tmp_path: Path, capsys: pytes
         assert (drawn & ~KEEP).any() == (view in (0, 2))
 
 
+def test_masks_that_no_frame_names_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes.write_nerfstudio(tmp_path, count=3)
+    (tmp_path / "masks").mkdir()
+    manager(tmp_path)
+    assert "not used" not in capsys.readouterr().out  # it is empty
+    Image.fromarray(BYTES).save(tmp_path / "masks" / "0000.png")
+    manager(tmp_path)
+    said = f"The files in {tmp_path / 'masks'} are not used: {tmp_path / 'transforms.json'} gives no frame a mask_path."
+    assert said in capsys.readouterr().out
+
+
 def test_instant_ngps_mask_beside_the_picture_hides_what_is_bright(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes.write_ngp(tmp_path, count=4)
     for index in range(4):
@@ -144,19 +156,57 @@ def test_an_image_hidden_altogether_is_said_and_not_evaluated(tmp_path: Path, ca
         manager(tmp_path)
 
 
-def test_a_mask_of_another_size(tmp_path: Path) -> None:
+def test_a_mask_of_another_shape(tmp_path: Path) -> None:
     scenes.write_ngp(tmp_path, count=3)
     Image.new("L", (20, 40), 0).save(tmp_path / "images" / "dynamic_mask_0001.png")
-    with pytest.raises(UserError, match=r"dynamic_mask_0001\.png is 20x40 pixels, its image 0001\.png 48x40; make them equal"):
+    with pytest.raises(UserError, match=r"dynamic_mask_0001\.png is 20x40 pixels, its image 0001\.png 48x40, which is another"):
         manager(tmp_path)
 
 
-def test_a_mask_turns_with_its_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [(24, 20), (96, 80), (23, 20), (97, 81)])
+def test_a_mask_of_another_resolution(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", (48, 40)).save(tmp_path / "a.png")
+    Image.fromarray(BYTES).resize(size, Image.Resampling.NEAREST).save(tmp_path / "mask.png")
+    kept = decode_mask(MaskFiles(tmp_path / "mask.png"), (48, 40), tmp_path / "a.png").numpy()
+    assert (kept != KEEP).mean() < 0.06
+    smaller = decode_mask(MaskFiles(tmp_path / "mask.png"), (24, 20), tmp_path / "a.png").numpy()
+    assert (smaller != KEEP[1::2, 1::2]).mean() < 0.12
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("half", [False, True])
+def test_a_mask_turns_with_its_picture(orientation: int, half: bool, tmp_path: Path) -> None:
+    """The picture itself, as it is decoded, says where the mask must be bright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(BYTES).convert("RGB").save(tmp_path / "a.png", exif=exif)
+    upright = (40, 48) if orientation > 4 else (48, 40)
+    turn = orientation > 4
+    expected = decode(tmp_path / "a.png", upright, turn)[..., 0] > 127
+    step = 2 if half else 1
+    Image.fromarray(BYTES[::step, ::step]).save(tmp_path / "stored.png")
+    Image.fromarray(expected[::step, ::step]).save(tmp_path / "upright.png")
+    for name in ("stored.png", "upright.png"):
+        kept = decode_mask(MaskFiles(tmp_path / name), upright, tmp_path / "a.png")
+        np.testing.assert_array_equal(kept.numpy(), expected)
+
+
+def test_a_mask_turns_with_a_picture_that_is_almost_square(tmp_path: Path) -> None:
+    """Either way round it would be a copy of another resolution, to a pixel; its exact size tells."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (48, 47)).save(tmp_path / "a.jpg", exif=exif)
+    stored = np.zeros((47, 48), dtype=np.uint8)
+    stored[:10, :20] = 255
+    Image.fromarray(stored).save(tmp_path / "mask.png")
+    kept = decode_mask(MaskFiles(tmp_path / "mask.png"), (47, 48), tmp_path / "a.jpg")
+    np.testing.assert_array_equal(kept.numpy(), np.rot90(stored, -1) > 0)
+
+
+def test_a_mask_of_the_turned_picture_is_none_of_the_stored_one(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (48, 40)).save(tmp_path / "a.jpg", exif=exif)
-    Image.fromarray(BYTES).save(tmp_path / "stored.png")
     Image.fromarray(np.rot90(BYTES, -1)).save(tmp_path / "turned.png")
-    for name in ("stored.png", "turned.png"):
-        kept = decode_mask(MaskFiles(tmp_path / name), (40, 48), tmp_path / "a.jpg")
-        np.testing.assert_array_equal(kept.numpy(), np.rot90(KEEP, -1))
+    with pytest.raises(UserError, match="which is another shape"):
+        decode_mask(MaskFiles(tmp_path / "turned.png"), (48, 40), tmp_path / "a.jpg")
