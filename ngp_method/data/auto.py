@@ -164,6 +164,7 @@ def place(capture: Capture, config: AutoDataParserConfig) -> Placed:
         "blender": _place_blender,
         "nerfstudio": _place_nerfstudio,
         "colmap": _place_nerfstudio,
+        "llff": _place_nerfstudio,
     }[capture.kind]
     placed = how(capture, config)
     geometry = placed.geometry
