@@ -86,7 +86,12 @@ def check_run(config: InstantHashTrainerConfig, folder: Path) -> None:
     steps = checkpoints.steps_in(models)
     if not steps:
         fail(f"{models}: no step-*.ckpt in it; put the run's checkpoints there, or train first.")
-    if config.load_dir is not None or config.load_step is None:  # with a load_dir, it is the step that training went on from
+    if config.load_dir is not None and config.load_step not in (None, steps[-1]):
+        say_once(
+            f"The run went on from step {config.load_step} of {config.load_dir}, and its latest checkpoint is loaded; for "
+            "another one, its config.yml takes load_step with 'load_dir: null'."
+        )
+    if config.load_dir is not None or config.load_step is None:
         config.load_step = steps[-1]
     elif config.load_step not in steps:
         have = ", ".join(map(str, steps))

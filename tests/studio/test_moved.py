@@ -172,7 +172,7 @@ def test_a_command_that_names_the_scene_itself(tmp_path: Path) -> None:
     assert config.pipeline.datamanager.data == tmp_path
 
 
-def test_which_checkpoint_is_loaded(tmp_path: Path) -> None:
+def test_which_checkpoint_is_loaded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = write(tmp_path / "project")
     for name in (".DS_Store", "._step-000000019.ckpt", "step-000000019 (1).ckpt"):  # nerfstudio takes each for a checkpoint's
         (file.parent / "nerfstudio_models" / name).touch()
@@ -188,8 +188,11 @@ def test_which_checkpoint_is_loaded(tmp_path: Path) -> None:
     add(file, "load_step: 12")
     with pytest.raises(UserError, match=r"load_step is 12 in the run's config\.yml, and .* holds step 9, 19 only"):
         step()
-    add(file, f"load_dir: {tmp_path / 'another run'}")  # the step that the run began with
+    add(file, f"load_dir: {tmp_path / 'another run'}")
     assert step() == 19
+    assert f"The run went on from step 12 of {tmp_path / 'another run'}, and its latest" in capsys.readouterr().out
+    add(file, "load_dir: null\nload_step: 9")
+    assert step() == 9
 
 
 def test_settings_of_a_run_that_moved_are_for_a_run_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
