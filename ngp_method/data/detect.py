@@ -32,14 +32,14 @@ NERFSTUDIO_KEYS = ("camera_model", "applied_transform", "orientation_override", 
 NOT_READ = {
     "cameras.npz": "IDR and NeuS",
     "cameras_sphere.npz": "IDR and NeuS",
-    "cameras.json": "Gaussian splatting",
+    "cameras.json": "",  # of several programs, each in a way of its own
     "cameras.xml": "Metashape",
     "reconstruction.json": "OpenSfM",
     "bundle.out": "Bundler",
     "meta_data.json": "SDFStudio",
     "intrinsics.txt": "NSVF, with a folder pose",
 }
-"""Files that other programs keep poses in and that are not read here, and whose they are."""
+"""Files that other programs keep poses in and that are not read here, and whose they are where only one can be meant."""
 
 
 @dataclass
@@ -118,7 +118,7 @@ def _in_folder(data: Path) -> Source:
     half = half_a_model(data)
     if half is not None:
         fail(half)
-    there = [f"{name} ({whose})" for name, whose in _not_read_in(data)]
+    there = _not_read_in(data)
     if there:
         fail(
             f"{data} holds poses in {', '.join(there)}, which is not read; write them as a transforms.json, or pose the images "
@@ -130,11 +130,11 @@ def _in_folder(data: Path) -> Source:
     )
 
 
-def _not_read_in(data: Path) -> list[tuple[str, str]]:
+def _not_read_in(data: Path) -> list[str]:
     there = {spelling(path.name): path.name for path in data.iterdir() if path.is_file()}
     if not (data / "pose").is_dir():
         there.pop("intrinsics.txt", None)
-    return [(there[name], whose) for name, whose in NOT_READ.items() if name in there]
+    return [f"{there[name]} ({whose})" if whose else there[name] for name, whose in NOT_READ.items() if name in there]
 
 
 def _say_unused(source: Source) -> None:
@@ -147,7 +147,7 @@ def _say_unused(source: Source) -> None:
     llff = find_llff(data)
     if llff is not None and llff not in used:
         unused.append(llff.name)
-    unused += [f"{name} ({whose})" for name, whose in _not_read_in(data)]
+    unused += _not_read_in(data)
     if unused:
         taken = "the COLMAP model" if source.kind == "colmap" else source.file.name
         say_once(f"{data} holds poses more than once; {taken} is taken, not used: {', '.join(unused)}.")

@@ -232,12 +232,13 @@ def test_every_pose_file_that_is_not_used_is_said(tmp_path: Path, capsys: pytest
     scenes.write_colmap(tmp_path, count=4)
     assert "transforms_train.json is taken, not used: the COLMAP model in sparse/0." in said_of(tmp_path, capsys)
     scenes.write_nerfstudio(tmp_path, count=4)
-    (tmp_path / "cameras_sphere.npz").write_bytes(b"")
+    for name in ("cameras_sphere.npz", "cameras.json"):
+        (tmp_path / name).write_bytes(b"")
     (tmp_path / "transforms_old.json").write_text("{}")
     (tmp_path / "intrinsics.txt").write_text("")  # without NSVF's poses it may be anything
     assert (
         "transforms.json is taken, not used: transforms_old.json, transforms_train.json, the COLMAP model in sparse/0, "
-        "cameras_sphere.npz (IDR and NeuS)." in said_of(tmp_path, capsys)
+        "cameras_sphere.npz (IDR and NeuS), cameras.json." in said_of(tmp_path, capsys)
     )
 
 
