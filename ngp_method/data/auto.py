@@ -1,4 +1,4 @@
-"""The data parser that looks at a folder and knows: instant-ngp, Blender, nerfstudio or COLMAP.
+"""The data parser that looks at a folder and knows: instant-ngp, Blender, nerfstudio, COLMAP or LLFF.
 
 Registered with nerfstudio as ``auto-data`` and the method's default, so that ``ns-train instant-hash --data DIR`` needs
 no other flag. Import-light: nerfstudio loads this module while its data managers are still being imported.
@@ -29,10 +29,10 @@ from ngp_method.errors import fail
 
 @dataclass
 class AutoDataParserConfig(DataParserConfig):
-    """A folder of posed images in any of four formats, which is recognised.
+    """A folder of posed images in any of five formats, which is recognised.
 
     instant-ngp ``transforms.json``, Blender ``transforms_train.json``, nerfstudio ``transforms.json``, COLMAP
-    ``sparse/0`` beside ``images``.
+    ``sparse/0`` beside ``images``, LLFF ``poses_bounds.npy`` beside ``images``.
     """
 
     _target: type = field(default_factory=lambda: AutoDataParser)
@@ -59,11 +59,11 @@ class AutoDataParserConfig(DataParserConfig):
     """Distance from the camera, in unit cubes, before which nothing is sampled.
     If not set: 0.1 where cameras stand inside the scene's box (less where they stand among things), else 0."""
     orientation_method: Literal["pca", "up", "vertical", "none"] = "up"
-    """How nerfstudio and COLMAP scenes are turned upright, as nerfstudio-data does."""
+    """How nerfstudio, COLMAP and LLFF scenes are turned upright, as nerfstudio-data does."""
     center_method: Literal["poses", "focus", "none"] = "poses"
-    """What the origin of nerfstudio and COLMAP scenes is, as in nerfstudio-data. The unit cube is placed on its own."""
+    """What the origin of nerfstudio, COLMAP and LLFF scenes is, as in nerfstudio-data. The unit cube is placed on its own."""
     auto_scale_poses: bool = True
-    """Whether nerfstudio and COLMAP scenes are scaled so that cameras lie within +-1, as nerfstudio-data does."""
+    """Whether nerfstudio, COLMAP and LLFF scenes are scaled so that cameras lie within +-1, as nerfstudio-data does."""
     depth_unit_scale_factor: float = 1e-3
     """Metres per unit of the depth images that nerfstudio scenes may have."""
 
@@ -132,7 +132,7 @@ def _factor(downscale: float | None) -> float:
 
 auto_data = DataParserSpecification(
     config=AutoDataParserConfig(),
-    description="Recognises instant-ngp, Blender, nerfstudio and COLMAP scenes by their files.",
+    description="Recognises instant-ngp, Blender, nerfstudio, COLMAP and LLFF scenes by their files.",
 )
 """What nerfstudio registers as ``auto-data``."""
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ngp_method.data.views import View
 from ngp_method.errors import fail
 
-Kind = Literal["instant-ngp", "blender", "nerfstudio", "colmap"]
+Kind = Literal["instant-ngp", "blender", "nerfstudio", "colmap", "llff"]
 EvalMode = Literal["interval", "fraction", "filename", "all"]
 
 

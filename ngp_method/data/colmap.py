@@ -18,7 +18,7 @@ from ngp_method.data.colmap_lenses import lens_of, read_lens_of
 from ngp_method.data.masks import MASK_FOLDERS
 from ngp_method.data.messages import say_once
 from ngp_method.data.models import Camera, Image, find_models, homes_of, read_cameras, read_images, read_points, suffix_of
-from ngp_method.data.pictures import Found, copies_in, find_pictures, fit_to_pictures, unposed
+from ngp_method.data.pictures import Found, find_pictures, fit_to_pictures, say_copies, unposed
 from ngp_method.data.views import View, check_focal, check_pose
 from ngp_method.errors import fail
 
@@ -137,12 +137,7 @@ def _say_what_was_found(found: Found, homes: Sequence[Path], images_file: Path, 
         say_once(
             f"{len(extra)} of {total} pictures in {found.root} are not in {images_file} and are not used, as {extra[0].name}."
         )
-    copies = [name for home in homes for name in copies_in(home) if home / name != found.root]
-    if copies:
-        say_once(
-            f"Not used: the copies of {found.root} in {', '.join(copies)}; auto-data --downscale-factor makes pictures smaller "
-            "as they are loaded."
-        )
+    say_copies(found.root, homes)
 
 
 def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:

@@ -1,4 +1,4 @@
-"""Which of the four formats a folder holds, why, and its content as a capture."""
+"""Which of the five formats a folder holds, why, and its content as a capture."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture, Kind, natural_key
 from ngp_method.data.colmap import find_model, read_colmap
+from ngp_method.data.llff import FILE as LLFF_FILE
+from ngp_method.data.llff import find_llff, read_llff
+from ngp_method.data.messages import say_once
 from ngp_method.data.models import find_models, half_a_model
-from ngp_method.data.paths import find_files
+from ngp_method.data.paths import find_files, spelling
 from ngp_method.data.transforms import NGP_KEYS, Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
 
@@ -23,6 +26,18 @@ BLENDER_FILES = tuple(f"transforms_{split}.json" for split in SPLITS)
 NERFSTUDIO_KEYS = ("camera_model", "applied_transform", "orientation_override", "ply_file_path", "train_filenames")
 """Keys that nerfstudio alone reads."""
 
+NOT_READ = {
+    "cameras.npz": "IDR and NeuS",
+    "cameras_sphere.npz": "IDR and NeuS",
+    "cameras.json": "",  # of several programs, each in a way of its own
+    "cameras.xml": "Metashape",
+    "reconstruction.json": "OpenSfM",
+    "bundle.out": "Bundler",
+    "meta_data.json": "SDFStudio",
+    "intrinsics.txt": "NSVF, with a folder pose",
+}
+"""Files that other programs keep poses in and that are not read here, and whose they are where only one can be meant."""
+
 
 @dataclass
 class Source:
@@ -31,7 +46,7 @@ class Source:
     Attributes:
         kind: the format.
         folder: that of the data.
-        file: the transforms file, or the COLMAP model's folder.
+        file: the transforms file, ``poses_bounds.npy``, or the COLMAP model's folder.
         why: what it was recognised by.
         more: further transforms files of the same scene (instant-ngp takes all that lie in a folder).
     """
@@ -44,25 +59,40 @@ class Source:
 
 
 def detect(data: Path) -> Source:
-    """Recognises the format of a folder, or of a transforms file.
+    """Recognises the format of a folder, or of a transforms file or ``poses_bounds.npy``.
 
-    Order: ``transforms.json``, ``transforms_train.json``, a COLMAP model, any other ``transforms*.json``.
+    Order: ``transforms.json``, ``transforms_train.json``, a COLMAP model, ``poses_bounds.npy`` unless there is any other
+    ``transforms*.json``, which knows names and distortion. What else a folder holds of poses is said in one line.
 
     Raises:
         UserError: nothing there, or nothing known.
     """
     if str(data) in ("", "."):
         # pathlib turns a path not given into "."; nobody means the folder a command happens to run in
-        if not any(Path(name).exists() for name in ("transforms.json", "transforms_train.json")) and not find_models(data):
+        names = ("transforms.json", "transforms_train.json", LLFF_FILE)
+        if not any(Path(name).exists() for name in names) and not find_models(data):
             fail("No data given; name a folder of posed images with --data DIR.")
     elif not data.exists():
         fail(f"{data} does not exist; give the folder of a scene with --data DIR.")
     if data.is_file():
-        if data.suffix != ".json":
-            fail(f"{data} is neither a folder nor a .json file; give the folder of a scene with --data DIR.")
-        if data.name in BLENDER_FILES and (data.parent / "transforms_train.json").is_file():
-            return _blender(data.parent)
-        return _classify(data)
+        return _named(data)
+    source = _in_folder(data)
+    _say_unused(source)
+    return source
+
+
+def _named(file: Path) -> Source:
+    """A file that was named is taken, whatever lies beside it."""
+    if file.suffix.casefold() == ".npy":
+        return Source("llff", file.parent, file, f"{file.name} was named")
+    if file.suffix != ".json":
+        fail(f"{file} is neither a folder nor a .json file nor {LLFF_FILE}; give the folder of a scene with --data DIR.")
+    if file.name in BLENDER_FILES and (file.parent / "transforms_train.json").is_file():
+        return _blender(file.parent)
+    return _classify(file)
+
+
+def _in_folder(data: Path) -> Source:
     if (data / "transforms.json").is_file():
         return _classify(data / "transforms.json")
     if (data / "transforms_train.json").is_file():
@@ -79,13 +109,45 @@ def detect(data: Path) -> Source:
     if others:
         names = " and ".join(other.file.name for other in others)
         return fail(f"{data} holds {names}; name one of them with --data FILE.")
+    llff = find_llff(data)
+    if llff is not None:
+        return Source("llff", data, llff, f"it has {llff.name}")
     half = half_a_model(data)
     if half is not None:
         fail(half)
+    there = _not_read_in(data)
+    if there:
+        fail(
+            f"{data} holds poses in {', '.join(there)}, which is not read; write them as a transforms.json, or pose the images "
+            "anew, e.g. with ns-process-data images."
+        )
     return fail(
-        f"{data} holds no transforms.json, transforms_train.json or COLMAP model in sparse/0; give another folder with "
-        "--data DIR, or pose the images first, e.g. with ns-process-data images."
+        f"{data} holds no transforms.json, transforms_train.json, {LLFF_FILE} or COLMAP model in sparse/0; give another folder "
+        "with --data DIR, or pose the images first, e.g. with ns-process-data images."
     )
+
+
+def _not_read_in(data: Path) -> list[str]:
+    there = {spelling(path.name): path.name for path in data.iterdir() if path.is_file()}
+    if not (data / "pose").is_dir():
+        there.pop("intrinsics.txt", None)
+    return [f"{there[name]} ({whose})" if whose else there[name] for name, whose in NOT_READ.items() if name in there]
+
+
+def _say_unused(source: Source) -> None:
+    """Says in one line what else of poses a folder holds; the splits of a Blender scene belong to what is taken."""
+    data, used = source.folder, {source.file, *source.more}
+    splits = {data / name for name in BLENDER_FILES if source.kind == "blender" or name != "transforms_train.json"}
+    unused = [path.name for path in sorted(data.glob("transforms*.json")) if path not in used | splits]
+    if source.kind != "colmap":  # of several models, the reader of COLMAP says which is taken
+        unused += [f"the COLMAP model in {model.relative_to(data)}" for model in find_models(data)]
+    llff = find_llff(data)
+    if llff is not None and llff not in used:
+        unused.append(llff.name)
+    unused += _not_read_in(data)
+    if unused:
+        taken = "the COLMAP model" if source.kind == "colmap" else source.file.name
+        say_once(f"{data} holds poses more than once; {taken} is taken, not used: {', '.join(unused)}.")
 
 
 def _blender(folder: Path) -> Source:
@@ -115,6 +177,8 @@ def read_capture(source: Source) -> Capture:
     """
     if source.kind == "colmap":
         return read_colmap(source.folder, source.file)
+    if source.kind == "llff":
+        return read_llff(source.file)
     if source.kind == "blender":
         return _read_blender(source.folder)
     if source.kind == "instant-ngp":

@@ -71,6 +71,16 @@ def copies_in(home: Path) -> list[str]:
     return [name for _, name in sorted(numbers)]
 
 
+def say_copies(root: Path, homes: Sequence[Path]) -> None:
+    """Says in one line which folders of smaller copies are not used, the pictures being those of ``root``."""
+    copies = [name for home in homes for name in copies_in(home) if home / name != root]
+    if copies:
+        say_once(
+            f"Not used: the copies of {root} in {', '.join(copies)}; auto-data --downscale-factor makes pictures smaller "
+            "as they are loaded."
+        )
+
+
 def _exact(root: Path, name: str) -> Path | None:
     return next((path for path in (root / name, root / slashes(name)) if path.is_file()), None)
 

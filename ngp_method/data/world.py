@@ -78,6 +78,7 @@ def place(capture: Capture, config: Wishes) -> Placed:
         "blender": _place_blender,
         "nerfstudio": _place_nerfstudio,
         "colmap": _place_nerfstudio,
+        "llff": _place_nerfstudio,
     }[capture.kind]
     placed = how(capture, poses, config)
     _check_digits(capture, placed.poses[:, :, 3], config)
@@ -105,7 +106,7 @@ def _check_digits(capture: Capture, origins: Tensor, config: Wishes) -> None:
     lost = float((origins.float().double() - origins).abs().max())
     spread = float((origins.amax(0) - origins.amin(0)).max())
     if lost > MOST_LOST * spread > 0.0:
-        asked = config.center_method == "none" and capture.kind in ("nerfstudio", "colmap")
+        asked = config.center_method == "none" and capture.kind in ("nerfstudio", "colmap", "llff")
         by = "--center-method none" if asked else "scale and offset"
         fail(
             f"{capture.file}: {by} would leave the cameras at positions as large as {float(origins.abs().max()):.3g}, with "

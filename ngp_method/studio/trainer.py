@@ -7,6 +7,7 @@ a check of the data before the first file is written.
 
 from __future__ import annotations
 
+import shlex
 import signal
 import time
 import warnings
@@ -168,7 +169,7 @@ class InstantHashTrainer(Trainer):
             what = f"in the middle of a step, without saving; {self.checkpoint_dir} holds what was saved before."
         else:
             self.save_checkpoint(self.steps_done - 1)
-            what = f"after {self.steps_done} steps and saved. To go on: --load-dir {self.checkpoint_dir}"
+            what = f"after {self.steps_done} steps and saved. To go on: --load-dir {shlex.quote(str(self.checkpoint_dir))}"
         writer.write_out_storage()
         CONSOLE.print(f"\nStopped {what}", soft_wrap=True)
         self.shutdown()

@@ -16,7 +16,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from ngp_method.errors import fail
-from ngp_method.studio import checkpoints
+from ngp_method.studio import checkpoints, moved
 from ngp_method.studio.flags import first
 
 
@@ -72,6 +72,52 @@ class InstantHashTrainerConfig(TrainerConfig):
     log_gradients: tyro.conf.Suppress[bool] = False
     """Not used: the optimiser's step clears gradients before they would be logged."""
 
+    def __getstate__(self) -> dict[str, Any]:
+        return moved.state_of(self)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        moved.set_state(self, state)
+        reading = moved.being_read()
+        if reading is not None:
+            self.was_read(*reading)
+
+    def was_read(self, file: Path, use: moved.Use) -> None:
+        """Has the config go by where its run and its scene are now.
+
+        Args:
+            file: the config.yml that it was read from.
+            use: whether the run itself is to be loaded, or its settings are taken for a new one.
+
+        Raises:
+            UserError: what a new run needs is nowhere (what a loaded run needs: :meth:`get_checkpoint_dir`).
+        """
+        if self.data is None:
+            self.data = self.pipeline.datamanager.data
+        if use == "settings":
+            moved.take_settings(self, file)
+        else:
+            self.run_folder, self.run_file = moved.find_run(self, file), file
+
+    def get_trained_dir(self) -> Path:
+        """The folder that the run was trained in, as its settings name it."""
+        return super().get_base_dir()
+
+    def get_base_dir(self) -> Path:
+        """The folder of the run: where it lies now if it was loaded, whatever its settings name."""
+        folder: Optional[Path] = getattr(self, "run_folder", None)
+        return self.get_trained_dir() if folder is None else folder
+
+    def get_checkpoint_dir(self) -> Path:
+        """The folder of the run's checkpoints, which nerfstudio asks for last before it loads a run.
+
+        Raises:
+            UserError: a run is to be loaded, and its checkpoints or its scene are nowhere.
+        """
+        if hasattr(self, "run_folder"):
+            moved.check_run(self, self.run_folder)
+            moved.find_scene(self, self.run_file)
+        return super().get_checkpoint_dir()
+
     def check_machine(self) -> None:
         """Raises UserError with one sentence where the machine asked for cannot be had."""
         device, devices = self.machine.device_type, self.machine.num_devices
@@ -112,8 +158,10 @@ class InstantHashTrainerConfig(TrainerConfig):
             if manager.data is None:
                 manager.data = parser.data
             parser.data = manager.data
-        owners: list[tuple[Any, str]] = [(self, "output_dir"), (self, "data"), (self, "load_dir")]
-        owners += [(self, "load_checkpoint"), (manager, "data"), (parser, "data")]
+        if self.data is None:
+            self.data = manager.data
+        owners: list[tuple[Any, str]] = [(self, name) for name in moved.PATHS]
+        owners += [(manager, "data"), (parser, "data"), (getattr(self.pipeline, "model", None), "lpips_weights")]
         for owner, name in owners:
             path = getattr(owner, name, None)
             if path is not None:

@@ -26,6 +26,8 @@ def load_run(config_file: Path) -> Any:
     from nerfstudio.engine.trainer import TrainerConfig
     from nerfstudio.utils.eval_utils import eval_setup
 
+    from ngp_method.studio.trainer_config import InstantHashTrainerConfig
+
     try:
         config = yaml.load(config_file.read_text(encoding="utf8"), Loader=yaml.Loader)
     except (yaml.YAMLError, UnicodeDecodeError, ImportError, AttributeError) as error:
@@ -33,6 +35,8 @@ def load_run(config_file: Path) -> Any:
         raise UserError(f"--load-config {config_file}: not the config of a run ({reason}).") from None
     if not isinstance(config, TrainerConfig):
         fail(f"--load-config {config_file}: not the config of a run.")
+    if isinstance(config, InstantHashTrainerConfig):
+        config.was_read(config_file, "run")
     folder = config.get_checkpoint_dir()
     if not checkpoints.steps_in(folder):
         fail(f"{folder}: no step-*.ckpt in it; train first, or run this where output_dir lies.")

@@ -64,7 +64,10 @@ def test_liptonbox(find_data: Callable[[str], Path], capsys: pytest.CaptureFixtu
     forget_said()
     config = AutoDataParserConfig(data=folder)
     check_data(config)
-    assert capsys.readouterr().out.strip() == f"data: nerfstudio (transforms.json has camera_model) in {folder}"
+    assert capsys.readouterr().out.strip().splitlines() == [
+        f"{folder} holds poses more than once; transforms.json is taken, not used: poses_bounds.npy.",
+        f"data: nerfstudio (transforms.json has camera_model) in {folder}",
+    ]
     outputs = config.setup().get_dataparser_outputs("train")
     assert len(outputs.image_filenames) == 56
     geometry = outputs.metadata["geometry"]
@@ -72,3 +75,26 @@ def test_liptonbox(find_data: Callable[[str], Path], capsys: pytest.CaptureFixtu
     low, high = geometry.aabb
     origins = outputs.cameras.camera_to_worlds[:, :, 3]
     assert bool(((origins > low) & (origins < high)).all())
+
+
+def test_liptonbox_by_its_poses_bounds(find_data: Callable[[str], Path]) -> None:
+    """Both files are of one reconstruction: cameras agree up to a similarity transform, which is taken out here."""
+    folder = find_data("liptonbox")
+    ours, theirs = (
+        AutoDataParserConfig(data=data, eval_mode="all").setup().get_dataparser_outputs("train")
+        for data in (folder / "poses_bounds.npy", folder)
+    )
+    names = [path.name for path in ours.image_filenames]
+    order = [[path.name for path in theirs.image_filenames].index(name) for name in names]
+    assert len(names) == 64
+    first, second = ours.cameras.camera_to_worlds.double(), theirs.cameras.camera_to_worlds.double()[order]
+    between = [poses[0, :, :3].T @ poses[:, :, :3] for poses in (first, second)]  # rotations from the first camera to each
+    torch.testing.assert_close(*between, rtol=0, atol=1e-5)
+    steps = [poses[:, :, 3] - poses[0, :, 3] for poses in (first, second)]
+    local = [step @ poses[0, :, :3] for step, poses in zip(steps, (first, second))]
+    torch.testing.assert_close(*(step / step.norm(dim=-1).max() for step in local), rtol=0, atol=1e-5)
+    for name in ("fx", "fy", "cx", "cy", "width", "height"):
+        torch.testing.assert_close(getattr(ours.cameras, name), getattr(theirs.cameras, name)[order], rtol=1e-6, atol=0)
+    box, other = ours.metadata["geometry"], theirs.metadata["geometry"]
+    assert (box.aabb_scale, box.reason) == (other.aabb_scale, other.reason)
+    assert box.unit_size == pytest.approx(other.unit_size, rel=1e-3)

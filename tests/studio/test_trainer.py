@@ -376,14 +376,15 @@ def read_until(process: subprocess.Popen[str], line: str) -> None:
 
 
 def test_ctrl_c_through_the_launcher_shows_no_traceback(tmp_path: Path) -> None:
-    process = start(tmp_path, max_num_iterations=100_000, step_seconds=0.02)
+    out = tmp_path / "my runs"
+    process = start(out, max_num_iterations=100_000, step_seconds=0.02)
     read_until(process, "step 5")
     process.send_signal(signal.SIGINT)
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 130, output
     assert "Traceback" not in output
-    assert "To go on: --load-dir" in output
-    (step,) = checkpoints.steps_in(models(tmp_path))
+    assert f"To go on: --load-dir '{models(out)}'" in output
+    (step,) = checkpoints.steps_in(models(out))
     assert step >= 5
 
 
