@@ -94,7 +94,7 @@ class AutoDataParser(DataParser):
 
         views = [capture.views[i] for i in indices]
         camera_metadata: dict[str, Any] | None = None
-        if capture.fisheye_crop_radius is not None and views[0].camera_type == CameraType.FISHEYE:
+        if capture.fisheye_crop_radius is not None and views[0].lens.camera_type == CameraType.FISHEYE:
             camera_metadata = {"fisheye_crop_radius": capture.fisheye_crop_radius / factor}
         cameras = to_cameras(views, placed.poses[torch.tensor(indices, dtype=torch.long)], factor, camera_metadata)
         metadata: dict[str, Any] = {"geometry": placed.geometry, "image_downscale": factor, **metadata_of(views)}

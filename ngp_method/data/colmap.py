@@ -151,18 +151,14 @@ def _view(path: Path, image: Image, camera: Camera, images_file: Path) -> View:
     pose[:3, 3] = -rotation.T @ np.asarray(image.tvec)
     pose[:3, 1:3] *= -1.0  # OpenCV's camera axes -> OpenGL's
     pose[:3] = WORLD_TO_NERFSTUDIO @ pose
+    checked = check_pose(pose, where)
+    for focal in (lens.fx, lens.fy):
+        check_focal(focal, where)
     return View(
         image=path,
         listed=image.name,
-        pose=check_pose(pose, where),
-        width=lens.width,
-        height=lens.height,
-        fx=check_focal(lens.fx, where),
-        fy=check_focal(lens.fy, where),
-        cx=lens.cx,
-        cy=lens.cy,
-        distortion=lens.distortion,
-        camera_type=lens.camera_type,
+        pose=checked,
+        lens=lens,
     )
 
 

@@ -11,8 +11,8 @@ from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 from nerfstudio.process_data.colmap_utils import parse_colmap_camera_params
 
 from ngp_method.data.distortion import MOST_ERROR, Six, fit_six, missed_by, say_fitted
-from ngp_method.data.lenses import Lens
 from ngp_method.data.models import Camera
+from ngp_method.data.views import Lens
 from ngp_method.errors import fail
 
 _FISHEYES = {"SIMPLE_FISHEYE": "SIMPLE_RADIAL_FISHEYE", "FISHEYE": "OPENCV_FISHEYE"}

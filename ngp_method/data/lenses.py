@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,10 +17,10 @@ import numpy as np
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
 from ngp_method.data.decoding import Header
-from ngp_method.data.distortion import OPENCV, UNDISTORT, Six, six_numbers
+from ngp_method.data.distortion import OPENCV, UNDISTORT, six_numbers
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json, number, numbers
-from ngp_method.data.views import check_focal, same_shape
+from ngp_method.data.views import Lens, check_focal, same_shape
 from ngp_method.errors import fail
 
 UNREAD_LENSES = ("ftheta_p0", "latlong", "equirectangular")
@@ -59,27 +58,6 @@ _LENS_KEYS = re.compile(r"k\d+|p\d+|s\d|tau_?[xy]|dist(ortion)?(_?coeff\w*|_mode
 _READ = {"k1", "k2", "k3", "k4", "k5", "k6", "p1", "p2", "s1", "s2", "s3", "s4"}
 
 
-@dataclass(frozen=True)
-class Lens:
-    """What a view has of its lens.
-
-    Attributes:
-        width, height: of the picture, turned as EXIF asks for where the file's w and h say so.
-        fx, fy, cx, cy: in its pixels.
-        distortion: k1, k2, k3, k4, p1, p2 as nerfstudio orders them.
-        camera_type: nerfstudio's lens model.
-    """
-
-    width: int
-    height: int
-    fx: float
-    fy: float
-    cx: float
-    cy: float
-    distortion: Six
-    camera_type: CameraType
-
-
 def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, where: str) -> Lens:
     """The lens of one frame.
 
@@ -113,8 +91,7 @@ def read_lens(meta: Json, frame: Json, image: Path, header: Header, file: str, w
             f"{width}x{height} to {size[0]}x{size[1]}.",
             about=f"{file}: scaled lenses",
         )
-    sx, sy = size[0] / width, size[1] / height
-    return Lens(*size, focal[0] * sx, focal[1] * sy, cx * sx, cy * sy, distortion, kind)
+    return Lens(width, height, *focal, cx, cy, distortion, kind).resized(size)
 
 
 def _merged(meta: Json, frame: Json) -> Json:

@@ -20,7 +20,7 @@ from ngp_method.data.decoding import IMAGE_SUFFIXES, is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import spelling
 from ngp_method.data.pictures import IMAGE_FOLDERS, copies_in, fit_to_pictures, say_copies
-from ngp_method.data.views import POSE_TOLERANCE, View, check_focal, check_pose
+from ngp_method.data.views import POSE_TOLERANCE, Lens, View, check_focal, check_pose
 from ngp_method.errors import fail
 
 FILE = "poses_bounds.npy"
@@ -86,16 +86,12 @@ def _view(row: NDArray[np.float64], picture: Path, where: str) -> View:
     if det <= 0.0 or np.abs(axes.T @ axes / scale**2 - np.eye(3)).max() > 2.0 * POSE_TOLERANCE:
         what = "mirrored" if det < 0.0 else "no rotation"
         fail(f"{where} has axes that are {what}; its columns should be down, right, backwards and the position: {AGAIN}")
+    size, focal = (round(width), round(height)), check_focal(float(focal), where)
     return View(
         image=picture,
         listed=picture.name,
         pose=check_pose(np.stack([row[:, 1], -row[:, 0], row[:, 2], row[:, 3]], axis=-1), where),
-        width=round(width),
-        height=round(height),
-        fx=check_focal(float(focal), where),
-        fy=float(focal),
-        cx=0.5 * round(width),
-        cy=0.5 * round(height),
+        lens=Lens(size[0], size[1], focal, focal, 0.5 * size[0], 0.5 * size[1]),
     )
 
 

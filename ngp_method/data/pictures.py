@@ -145,8 +145,8 @@ def unposed(found: Found, homes: Sequence[Path]) -> list[Path]:
 def fit_to_pictures(views: Sequence[View], stated_in: Path) -> list[View]:
     """The views with sizes and intrinsics of the picture files, which may be smaller copies of those that were posed.
 
-    Both axes must shrink alike to a pixel. A picture that lies on
-    its side beside the stated size is left as it is, for who reads it to decide by the camera's own mark.
+    Both axes must shrink alike to a pixel. A picture that lies on its side beside the stated size is left as it is, for who
+    reads it to decide by the camera's own mark.
 
     Args:
         views: with the sizes that their file states.
@@ -157,18 +157,18 @@ def fit_to_pictures(views: Sequence[View], stated_in: Path) -> list[View]:
     """
     fitted, changed = [], 0
     for view in views:
-        width, height = read_header(view.image).size
-        if (width, height) in ((view.width, view.height), (view.height, view.width)):
+        (width, height), stated = read_header(view.image).size, f"{view.lens.width}x{view.lens.height}"
+        if (width, height) in (view.lens.size, view.lens.size[::-1]):
             fitted.append(view)
             continue
-        if not same_shape((width, height), (view.width, view.height)):
+        if not same_shape((width, height), view.lens.size):
             fail(
-                f"{view.image} is {width}x{height} pixels, but {stated_in} says {view.width}x{view.height}, which has another "
+                f"{view.image} is {width}x{height} pixels, but {stated_in} says {stated}, which has another "
                 "shape; put the pictures there that were posed, or copies of them scaled alike in both directions."
             )
-        fitted.append(resized(view, (width, height)))
+        fitted.append(dataclasses.replace(view, lens=view.lens.resized((width, height))))
         if not changed:
-            first = f"{view.image} is {width}x{height}, not {view.width}x{view.height}"
+            first = f"{view.image} is {width}x{height}, not {stated}"
         changed += 1
     if changed:
         say_once(
@@ -176,11 +176,3 @@ def fit_to_pictures(views: Sequence[View], stated_in: Path) -> list[View]:
             "and centres are scaled to the pictures."
         )
     return fitted
-
-
-def resized(view: View, size: tuple[int, int]) -> View:
-    """A view whose picture was resized as a whole; intrinsics follow the true ratio on each axis."""
-    sx, sy = size[0] / view.width, size[1] / view.height
-    return dataclasses.replace(
-        view, width=size[0], height=size[1], fx=view.fx * sx, fy=view.fy * sy, cx=view.cx * sx, cy=view.cy * sy
-    )

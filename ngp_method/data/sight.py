@@ -68,8 +68,10 @@ def sight_of(cameras: Cameras, points: Tensor | None, transparent: bool) -> Sigh
 
 def sight_of_views(views: Sequence[View], poses: Tensor, points: Tensor | None) -> Sight:
     """The sight of views that stand at poses [N, 3, 4] float64, cut out where the first picture is."""
-    half = torch.tensor([max(view.width / (2 * view.fx), view.height / (2 * view.fy)) for view in views], dtype=torch.float64)
-    pinhole = torch.tensor([view.camera_type == CameraType.PERSPECTIVE for view in views])
+    half = torch.tensor(
+        [max(s.width / (2 * s.fx), s.height / (2 * s.fy)) for s in (view.lens for view in views)], dtype=torch.float64
+    )
+    pinhole = torch.tensor([view.lens.camera_type == CameraType.PERSPECTIVE for view in views])
     return _sight(poses, half, pinhole, points, is_transparent(views[0].image))
 
 

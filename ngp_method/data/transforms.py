@@ -126,14 +126,7 @@ def _view(path: Path, meta: Json, frame: Json, image: Path, header: Header, pose
         image=image,
         listed=frame["file_path"],
         pose=pose,
-        width=lens.width,
-        height=lens.height,
-        fx=lens.fx,
-        fy=lens.fy,
-        cx=lens.cx,
-        cy=lens.cy,
-        distortion=lens.distortion,
-        camera_type=lens.camera_type,
+        lens=lens,
         hidden=find_dynamic_mask(image),
     )
 
@@ -143,7 +136,7 @@ def _say_not_turned(path: Path, views: Sequence[View], stated: Sequence[bool], h
     left = [
         view.image.name
         for view, told, header in zip(views, stated, headers, strict=True)
-        if header.orientation != 1 and (view.width, view.height) == header.size and not (told and header.size != header.turned)
+        if header.orientation != 1 and view.lens.size == header.size and not (told and header.size != header.turned)
     ]
     if left:
         say_once(

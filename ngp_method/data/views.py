@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +20,17 @@ POSE_TOLERANCE = 1e-2
 """How far a rotation may be from orthonormal: COLMAP's text files and many converters keep few digits."""
 
 
-@dataclass
-class View:
-    """One image and the camera that took it.
+@dataclass(frozen=True)
+class Lens:
+    """The lens of an image, in pixels of the image as it is used.
 
     Attributes:
-        image: the image file, which exists.
-        listed: the name the scene's file gives it, for messages and splits.
-        pose: camera to world [3, 4] float64, OpenGL axes (x right, y up, looking along -z), unit of the file.
-        width, height: pixels of the image file.
-        fx, fy, cx, cy: intrinsics in pixels of the image file.
+        width, height: of the image, turned as EXIF asks for where the file's w and h say so.
+        fx, fy, cx, cy: in its pixels.
         distortion: k1, k2, k3, k4, p1, p2 as nerfstudio orders them.
         camera_type: nerfstudio's lens model.
-        mask: a file that is black where the image is not to be used (nerfstudio), if any.
-        hidden: a file that is black where the image *is* to be used (instant-ngp's dynamic_mask_NAME.png), if any.
-        depth: a file with depths, if any.
     """
 
-    image: Path
-    listed: str
-    pose: NDArray[np.float64]
     width: int
     height: int
     fx: float
@@ -48,6 +39,37 @@ class View:
     cy: float
     distortion: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
     camera_type: CameraType = CameraType.PERSPECTIVE
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width, self.height
+
+    def resized(self, size: tuple[int, int]) -> Lens:
+        """That of the image made another size as a whole; intrinsics follow the true ratio on each axis."""
+        sx, sy = size[0] / self.width, size[1] / self.height
+        fx, fy, cx, cy = self.fx * sx, self.fy * sy, self.cx * sx, self.cy * sy
+        return replace(self, width=size[0], height=size[1], fx=fx, fy=fy, cx=cx, cy=cy)
+
+
+@dataclass
+class View:
+    """One image and the camera that took it.
+
+    Attributes:
+        image: the image file, which exists.
+        listed: the name the scene's file gives it, for messages and splits.
+        pose: camera to world [3, 4] float64, OpenGL axes (x right, y up, looking along -z), unit of the file.
+        lens: of the camera.
+        mask: a file that is black where the image is not to be used (nerfstudio), if any.
+        hidden: a file that is black where the image *is* to be used (instant-ngp's dynamic_mask_NAME.png), if any.
+        depth: a file with depths, if any.
+    """
+
+    image: Path
+    listed: str
+    pose: NDArray[np.float64]
+    lens: Lens
     mask: Path | None = None
     hidden: Path | None = None
     depth: Path | None = None
@@ -128,9 +150,9 @@ def check_focal(value: float, where: str) -> float:
     return value
 
 
-def scaled_size(view: View, factor: float) -> tuple[int, int]:
-    """Width and height of a view's image made smaller by ``factor``; rounded down as nerfstudio does, at least 1."""
-    return max(1, int(view.width / factor)), max(1, int(view.height / factor))
+def scaled_size(lens: Lens, factor: float) -> tuple[int, int]:
+    """Width and height of a lens's image made smaller by ``factor``; rounded down as nerfstudio does, at least 1."""
+    return max(1, int(lens.width / factor)), max(1, int(lens.height / factor))
 
 
 def to_cameras(views: Sequence[View], poses: Tensor, factor: float, metadata: dict[str, Any] | None = None) -> Cameras:
@@ -144,14 +166,11 @@ def to_cameras(views: Sequence[View], poses: Tensor, factor: float, metadata: di
         factor: 1 for the images as they are on disk.
         metadata: kept on the cameras.
     """
-    rows = []
-    for view in views:
-        width, height = scaled_size(view, factor)
-        sx, sy = width / view.width, height / view.height
-        rows.append((view.fx * sx, view.fy * sy, view.cx * sx, view.cy * sy, width, height))
+    lenses = [view.lens.resized(scaled_size(view.lens, factor)) for view in views]
+    rows = [(lens.fx, lens.fy, lens.cx, lens.cy, *lens.size) for lens in lenses]
     table = torch.tensor(rows, dtype=torch.float64).reshape(-1, 6)
     fx, fy, cx, cy = table[:, :4].float().split(1, dim=-1)
-    distortion = torch.tensor([v.distortion for v in views], dtype=torch.float32).reshape(-1, 6)
+    distortion = torch.tensor([lens.distortion for lens in lenses], dtype=torch.float32).reshape(-1, 6)
     return Cameras(
         camera_to_worlds=poses,
         fx=fx,
@@ -162,6 +181,6 @@ def to_cameras(views: Sequence[View], poses: Tensor, factor: float, metadata: di
         height=table[:, 5:6].long(),
         # None spares nerfstudio ten Newton steps a ray wherever it makes rays itself
         distortion_params=distortion if bool((distortion != 0).any()) else None,
-        camera_type=torch.tensor([[v.camera_type.value] for v in views], dtype=torch.int64).reshape(-1, 1),
+        camera_type=torch.tensor([[lens.camera_type.value] for lens in lenses], dtype=torch.int64).reshape(-1, 1),
         metadata=metadata,
     )
