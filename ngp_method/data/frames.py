@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ngp_method.data.decoding import is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json
-from ngp_method.data.views import POSE_TOLERANCE, View, check_pose
+from ngp_method.data.views import POSE_TOLERANCE, View, check_pose, turns
 from ngp_method.errors import fail
 
 
@@ -51,16 +51,9 @@ def _square(matrix: Any) -> Any:
         array = np.array(matrix, dtype=np.float64)
     except (TypeError, ValueError):
         return matrix  # check_pose has the sentence for it
-    if array.shape == (12,) and _turns(array.reshape(4, 3)[:3]) and not _turns(array.reshape(3, 4)[:, :3]):
+    if array.shape == (12,) and turns(array.reshape(4, 3)[:3]) and not turns(array.reshape(3, 4)[:, :3]):
         return array.reshape(4, 3)
     return array.reshape(-1, 4) if array.shape in ((16,), (12,)) else array
-
-
-def _turns(block: NDArray[np.float64]) -> bool:
-    """Whether a 3x3 block is a rotation times a number."""
-    products = block.T @ block
-    size = float(np.trace(products)) / 3.0
-    return bool(size > 0.0 and np.abs(products / size - np.eye(3)).max() <= 2.0 * POSE_TOLERANCE)
 
 
 def _by_columns(matrices: Sequence[Any]) -> bool:

@@ -20,7 +20,7 @@ from ngp_method.data.decoding import IMAGE_SUFFIXES, is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import spelling
 from ngp_method.data.pictures import IMAGE_FOLDERS, copies_in, fit_to_pictures, say_copies
-from ngp_method.data.views import POSE_TOLERANCE, Lens, View, check_focal, check_pose
+from ngp_method.data.views import Lens, View, check_focal, check_pose, turns
 from ngp_method.errors import fail
 
 FILE = "poses_bounds.npy"
@@ -82,8 +82,7 @@ def _view(row: NDArray[np.float64], picture: Path, where: str) -> View:
         fail(f"{where} says that the picture is {width:g}x{height:g} pixels; {AGAIN}")
     axes = row[:, :3]
     det = float(np.linalg.det(axes))
-    scale = abs(det) ** (1.0 / 3.0)
-    if det <= 0.0 or np.abs(axes.T @ axes / scale**2 - np.eye(3)).max() > 2.0 * POSE_TOLERANCE:
+    if det <= 0.0 or not turns(axes):
         what = "mirrored" if det < 0.0 else "no rotation"
         fail(f"{where} has axes that are {what}; its columns should be down, right, backwards and the position: {AGAIN}")
     size, focal = (round(width), round(height)), check_focal(float(focal), where)

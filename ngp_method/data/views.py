@@ -131,12 +131,18 @@ def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
     if det == 0.0:
         fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is singular); {mend}")
     scale = det ** (1.0 / 3.0)
-    if np.abs(rotation.T @ rotation / scale**2 - np.eye(3)).max() > 2.0 * POSE_TOLERANCE:
+    if not turns(rotation):
         fail(f"{where} has a transform_matrix that is no camera pose (its 3x3 block is not a rotation); {mend}")
     out: NDArray[np.float64] = pose[:3].copy()
     if abs(scale - 1.0) > POSE_TOLERANCE:
         out[:, :3] /= scale
     return out
+
+
+def turns(block: NDArray[np.float64]) -> bool:
+    """Whether a 3x3 block is a rotation, mirrored or not, times a number."""
+    scale = abs(float(np.linalg.det(block))) ** (1.0 / 3.0)
+    return bool(scale > 0.0 and np.abs(block.T @ block / scale**2 - np.eye(3)).max() <= 2.0 * POSE_TOLERANCE)
 
 
 def check_focal(value: float, where: str) -> float:
