@@ -100,6 +100,7 @@ def measure_set(name: str, args: argparse.Namespace, device: Any, failed: dict[s
             found["peak_memory_gib"] = gpu_parts.memory(device)
             if not found["training"]["finite"]:
                 failed[f"{name}: c, training"] = "a parameter is not a number"
+            found["profile"] = attempt(f"{name}: c, kernels of a step", failed, gpu_parts.profile, run, args, device)
             found["steps"] = attempt(f"{name}: c, forms of a step", failed, gpu_parts.steps, run, args, device)
     return found
 

@@ -122,6 +122,13 @@ def steps(run: Any, args: argparse.Namespace, device: torch.device) -> dict[str,
     return gpu_steps.measure(run, args.quick)
 
 
+def profile(run: Any, args: argparse.Namespace, device: torch.device) -> dict[str, Any] | None:
+    """Part c, the kernels of a step and their times; on a GPU only."""
+    from . import gpu_profile
+
+    return gpu_profile.measure(run) if device.type == "cuda" else None
+
+
 def rendering(run: Any, test: Any, args: argparse.Namespace, device: torch.device) -> dict[str, Any]:
     """Part d: frames a second at 800 x 800."""
     from . import gpu_training
