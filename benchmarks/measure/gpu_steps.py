@@ -1,25 +1,26 @@
 """One training step in several forms: how often the host waits for the device in it, and as a CUDA graph.
 
-Forward, loss, backward and optimiser, on batches of rays that lie on the device; what is not in it (drawing rays, the
-occupancy grid) is the same in every form. Each form is run a few dozen times in a row and waited for at the end, the forms in
-turn, so that what the host needs shows exactly where the device has to wait for it.
+Forward, loss, backward and optimiser (in the last form the graph ends before the optimiser, as in the product), on batches of
+rays that lie on the device; what is not in it (drawing rays, the occupancy grid) is the same in every form. Each form is run a
+few dozen times in a row and waited for at the end, the forms in turn, so that what the host needs shows exactly where the
+device has to wait for it.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ngp_method.kernels import Kernels
-from ngp_method.kernels.samples import PackedSamples
+from ngp_method.volume.captured import Graphs
 from ngp_method.volume.rays import Rays
-from ngp_method.volume.tracing import Tracer
+from ngp_method.volume.step import Fixed
+from ngp_method.volume.tracing import Slots, Tracer
 
 from . import gpu_counts, gpu_training
 from .gpu_training import Training
@@ -35,32 +36,17 @@ Batch = tuple[Rays, Tensor]
 """Rays, and their pixels."""
 
 
-class FixedSlots:
-    """A kernel set whose ``keep_first`` returns so many slots without asking the host."""
-
-    def __init__(self, kernels: Kernels, slots: int) -> None:
-        self._kernels, self._slots = kernels, slots
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._kernels, name)
-
-    def keep_first(
-        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
-    ) -> tuple[PackedSamples, list[Tensor]]:
-        """The operation."""
-        kept: tuple[PackedSamples, list[Tensor]] = self._kernels.keep_first(  # type: ignore[call-arg]
-            samples, counts, features, capacity=self._slots
-        )
-        return kept
-
-
 def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
     """One step; samples marched and kept."""
     training.step.tracer = tracer
     reduce(torch.add, training.step(*batch).values()).backward()
+    _optimise(training)
+    return training.step.counts["marched"], training.step.counts["kept"]
+
+
+def _optimise(training: Training) -> None:
     for optimizer in training.optimizers:
         optimizer.step()
-    return training.step.counts["marched"], training.step.counts["kept"]
 
 
 def _batches(training: Training) -> list[Batch]:
@@ -72,26 +58,25 @@ def _tensors(batch: Batch) -> tuple[Tensor, ...]:
     return rays.o, rays.d, rays.t_min, rays.t_max, pixels
 
 
-def _captured(step: Callable[[Batch], object], batch: Batch) -> Callable[[Batch], object]:
-    """The step as a CUDA graph, on batches that are copied to where the first one lay."""
+def _captured(training: Training, batch: Batch, slots: Slots) -> Callable[[Batch], object]:
+    """The step with forward and backward pass as a CUDA graph, on batches that are copied to where the first one lay."""
     *parts, pixels = (part.clone() for part in _tensors(batch))
     held = (Rays(*parts), pixels)
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(stream):
-        for _ in range(WARM_UP):
-            step(held)
-    torch.cuda.current_stream().wait_stream(stream)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        step(held)
+    replay, _ = Graphs()(lambda: _fixed(training, held, slots))
 
-    def replay(given: Batch) -> None:
+    def step(given: Batch) -> None:
         for target, source in zip(_tensors(held), _tensors(given)):
             target.copy_(source)
-        graph.replay()
+        replay()
+        _optimise(training)
 
-    return replay
+    return step
+
+
+def _fixed(training: Training, batch: Batch, slots: Slots) -> Fixed:
+    found = training.step.fixed(*batch, slots)
+    reduce(torch.add, found.losses.values()).backward()
+    return found
 
 
 def _forms(training: Training, batches: list[Batch]) -> tuple[dict[str, Callable[[Batch], object]], dict[str, int]]:
@@ -99,25 +84,23 @@ def _forms(training: Training, batches: list[Batch]) -> tuple[dict[str, Callable
     network, kernels, n_rays = training.network, training.kernels, batches[0][0].n_rays
     exact = Tracer(network, training.grid, exact=True)
     counts = [_step(training, exact, batch) for batch in batches]
-    marched, kept = (int(ROOM * max(numbers)) + 1 for numbers in zip(*counts))
+    slots = Slots(*(int(ROOM * max(numbers)) + 1 for numbers in zip(*counts)))
     forms: dict[str, Callable[[Batch], object]] = {"two waits": lambda batch: _step(training, exact, batch)}
     if kernels.asynchronous:
-        slots = Tracer(network, training.grid)
-        slots.capacity = lambda n_rays: marched  # type: ignore[method-assign]
-        fixed = FixedSlots(kernels, kept)
+        guessed = Tracer(network, training.grid)
+        guessed.capacity = lambda n_rays: slots.marched  # type: ignore[method-assign]
 
         def unwaited(batch: Batch) -> None:
-            network.kernels = fixed  # type: ignore[assignment]
-            try:
-                _step(training, slots, batch)
-            finally:
-                network.kernels = kernels
+            _fixed(training, batch, slots)
+            _optimise(training)
 
-        forms["one wait"] = lambda batch: _step(training, slots, batch)
+        forms["one wait"] = lambda batch: _step(training, guessed, batch)
         forms["no wait"] = unwaited
-        if training.device.type == "cuda":
-            forms["CUDA graph"] = _captured(unwaited, batches[0])
-    return forms, {"rays": n_rays, "marched_slots": marched, "kept_slots": kept}
+        if training.device.type == "cuda" and kernels.capturable:
+            for batch in batches[:WARM_UP]:
+                unwaited(batch)
+            forms["CUDA graph"] = _captured(training, batches[0], slots)
+    return forms, {"rays": n_rays, "marched_slots": slots.marched, "kept_slots": slots.kept}
 
 
 def measure(training: Training, quick: bool) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from ngp_method.fields.network import RadianceNetwork
 from ngp_method.fields.shading import Shading
 from ngp_method.kernels import Kernels
 from ngp_method.kernels.losses import blend, over_background, psnr
+from ngp_method.volume.captured import CapturedStep
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.parts.background import PlainBackground
 from ngp_method.volume.parts.part import Parts
@@ -64,13 +65,16 @@ class Training:
         self.step = Step(self.field, self.grid, parts, StepSettings(sample_budget=budget))
         table = network.encoding.table()
         assert table is not None
+        self.captured = CapturedStep(self.step) if kernels.capturable and self.device.type == "cuda" else None
         self.optimizers = [NgpAdam([table]), NgpAdam([network.density_params, network.color_params], weight_decay=L2_REG)]
         self.marched = self.kept = self.traced = 0
 
     def train_step(self) -> None:
         """One training step of the product, on a batch drawn on the device, and statistics."""
         self.step.before(self.number)
-        reduce(torch.add, self.step(*self.batch()).values()).backward()
+        batch = self.batch()
+        if self.captured is None or self.captured(*batch) is None:
+            reduce(torch.add, self.step(*batch).values()).backward()
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * step_decay(self.number)
             optimizer.step()

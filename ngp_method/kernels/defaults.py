@@ -25,6 +25,8 @@ def limited(samples: PackedSamples, resume: Tensor, t_min: Tensor, capacity: int
 class Defaults:
     """See :class:`~.interface.Kernels` for what each of them does."""
 
+    capturable = False
+
     def pick_pixels(self, chosen: Tensor, views: Tensor, table: PixelTable) -> tuple[Tensor, Tensor]:
         """See the interface."""
         return pick_pixels(chosen, views, table)
@@ -76,6 +78,9 @@ class Defaults:
         counts = samples.packed_info[:, 1]
         room = (counts > 0) | (resume >= t_max)
         return room, torch.stack([counts.sum(), room.sum()]).to(torch.int32)
+
+    def prepare(self, table: Tensor | None, occupied: Tensor) -> None:
+        """See the interface: nothing is kept, or nothing is captured."""
 
     def average(self, average: Tensor, value: Tensor, weight: float) -> None:
         """See the interface."""

@@ -69,6 +69,8 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
     description: str
     asynchronous: bool
     """Whether the host goes on while the device works, and waits where it asks for a number."""
+    capturable: bool
+    """Whether a training step of it can be captured as a CUDA graph."""
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """Multiresolution hash encoding with trilinear interpolation (paper section 3).
@@ -139,7 +141,7 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         ...
 
     def keep_first(
-        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor], capacity: int | None = None
     ) -> tuple[PackedSamples, list[Tensor]]:
         """The first counts[r] samples of each ray, and what belongs to them.
 
@@ -147,6 +149,9 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
             samples: R rays.
             counts: [R] int32, none above the ray's number of samples.
             features: features (or positions) of all samples. No gradient.
+            capacity: most samples of all rays, as in ``march``: a ray whose samples would end beyond it, and every ray behind
+                that one, is left without samples. An asynchronous set returns so many slots, without waiting; features of
+                padding are zero.
         """
         ...
 

@@ -43,6 +43,13 @@ class TrainingKernels(Protocol):
         """
         ...
 
+    def prepare(self, table: Tensor | None, occupied: Tensor) -> None:
+        """Bring up to date what the set keeps of a table and of an occupancy grid, as their operations would do.
+
+        A captured CUDA graph reads what is kept where it lay, and does not see that it is out of date.
+        """
+        ...
+
     def adam_step(
         self,
         param: Tensor,

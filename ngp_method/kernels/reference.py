@@ -12,7 +12,7 @@ from .constants import constant
 from .defaults import Defaults, limited
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
-from .samples import PackedSamples, packed_info_from_counts, sums_before
+from .samples import PackedSamples, counts_within, packed_info_from_counts, sums_before
 from .scene import MAX_STEPS, SceneGeometry
 from .spherical import spherical_harmonics
 
@@ -51,10 +51,10 @@ class ReferenceKernels(Defaults):
         return hidden[:, : rows or layout.n_output_dims]
 
     def keep_first(
-        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor], capacity: int | None = None
     ) -> tuple[PackedSamples, list[Tensor]]:
         """See the interface."""
-        rays = samples.ray_indices.long()
+        counts, rays = counts_within(counts, capacity), samples.ray_indices.long()
         order = torch.arange(samples.n_samples, device=rays.device) - samples.packed_info[:, 0].long()[rays]
         index = torch.nonzero(order < counts.long()[rays])[:, 0]
         return samples.take(index, counts), [one.detach()[index] for one in features]

@@ -67,6 +67,11 @@ def first_rays(samples: PackedSamples, capacity: int) -> tuple[PackedSamples, Te
     return PackedSamples(samples.t_starts[:used], samples.t_ends[:used], samples.ray_indices[:used], info), room
 
 
+def counts_within(counts: Tensor, capacity: int | None) -> Tensor:
+    """[R] samples of each ray, none for the first ray whose samples end beyond a capacity and for every ray behind it."""
+    return counts if capacity is None else torch.where(torch.cumsum(counts, 0) <= capacity, counts, 0)
+
+
 def sums_before(values: Tensor, samples: PackedSamples) -> Tensor:
     """Sum of the values of the samples in front of each on its ray, [N] -> [N], in their type; differentiable.
 

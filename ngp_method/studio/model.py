@@ -24,6 +24,7 @@ from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
 from ..kernels.losses import ColorLoss, blend, color_loss, over_background, psnr
 from ..kernels.scene import SceneGeometry
+from ..volume.captured import CapturedStep
 from ..volume.occupancy import OccupancyGrid
 from ..volume.parts.background import PlainBackground
 from ..volume.parts.part import Parts
@@ -64,6 +65,7 @@ class InstantHashModel(Model):
         parts: optional ideas, and the background.
         unmarked: the training cameras, until the grid's cells that none of them sees are marked; None where they are, as they
             are in a checkpoint.
+        captured_step: its forward and backward pass as a CUDA graph; None without one.
         training_step: one training step, and what the last one did (nerfstudio's models keep a number under the name ``step``).
     """
 
@@ -101,6 +103,8 @@ class InstantHashModel(Model):
             self.field, self.grid, self.parts,
             StepSettings(config.loss, budget, config.max_rays, config.average_decay, config.average_interval),
         )  # fmt: skip
+        graphs = config.cuda_graph and self.kernels.capturable and device.type == "cuda"
+        self.captured_step = CapturedStep(self.training_step) if graphs else None
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
 
@@ -132,7 +136,7 @@ class InstantHashModel(Model):
         """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
         shape = ray_bundle.origins.shape[:-1]
         with self.viewer_comfort.undisturbed(0):  # a kernel set's first call may compile
-            rays = rays_of(ray_bundle, self.geometry, self.config.near_plane, self.kernels)
+            rays = self._rays(ray_bundle)
         if self.training:
             return self._train_outputs(rays)
         device = "cpu" if rays.o.device.type == "cpu" else "other"
@@ -144,6 +148,26 @@ class InstantHashModel(Model):
         return {
             name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
         }
+
+    def _rays(self, ray_bundle: RayBundle) -> Rays:
+        return rays_of(ray_bundle, self.geometry, self.config.near_plane, self.kernels)
+
+    def train_captured(
+        self, ray_bundle: RayBundle, batch: dict[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
+        """Losses and metrics of a batch whose gradients have been added to the parameters' already, as a CUDA graph.
+
+        A backward pass of these losses does nothing, so that nerfstudio's own loop can go on with them.
+
+        Returns:
+            None where the batch is to be trained on the usual way.
+        """
+        if self.captured_step is None:
+            return None
+        found = self.captured_step(self._rays(ray_bundle), batch["image"].to(self.device))
+        if found is None:
+            return None
+        return {name: loss.detach().requires_grad_() for name, loss in found.losses.items()}, self._step_metrics(found.mse)
 
     def _train_outputs(self, rays: Rays) -> dict[str, Any]:
         predicted = self.training_step.predict(rays)
@@ -208,8 +232,10 @@ class InstantHashModel(Model):
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of a batch, and the sizes of the training step."""
-        compared = self._compared(outputs, batch)
-        metrics = {"psnr": psnr(compared.mse.clamp(min=1e-10))}
+        return self._step_metrics(self._compared(outputs, batch).mse)
+
+    def _step_metrics(self, mse: Tensor) -> dict[str, Tensor]:
+        metrics = {"psnr": psnr(mse.clamp(min=1e-10))}
         if self.training:
             counts = self.training_step.counts
             metrics["num_rays"] = torch.tensor(float(counts["rays"]))

@@ -78,6 +78,8 @@ class InstantHashModelConfig(ModelConfig):
     """Hidden layers of the density MLP."""
     n_hidden_layers_color: int = 2
     """Hidden layers of the colour MLP."""
+    cuda_graph: bool = True
+    """On a GPU, launch a training step's forward and backward pass as one CUDA graph once its sizes have settled (triton)."""
     loss: Literal["huber", "mse"] = "huber"
     """Loss on colours: huber is instant-ngp's."""
     background_color: Literal["random", "white", "black"] = "random"

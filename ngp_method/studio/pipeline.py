@@ -60,9 +60,17 @@ class InstantHashPipeline(VanillaPipeline):
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""
-        found = super().get_train_loss_dict(step)
+        bundle, batch = self.datamanager.next_train(step)
+        found = self.model.train_captured(bundle, batch)
+        if found is not None:
+            losses, metrics = found
+            outputs: dict[str, Any] = {}
+        else:  # as nerfstudio has it
+            outputs = self._model(bundle)
+            metrics = self.model.get_metrics_dict(outputs, batch)
+            losses = self.model.get_loss_dict(outputs, batch, metrics)
         self.datamanager.set_num_rays(self.model.training_step.budget.rays)
-        return found
+        return outputs, losses, metrics
 
     def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """nerfstudio's, over all held-out views; what it measures and saves has no normals."""

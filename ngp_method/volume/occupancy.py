@@ -177,7 +177,8 @@ class OccupancyGrid(OccGridEstimator):
 
     @torch.no_grad()
     def mark_unseen(self, seen: Tensor) -> None:
-        """Cells that no camera sees are never occupied: ``seen`` is [K, G, G, G] bool."""
+        """Cells that no camera sees are never occupied: ``seen`` is [K, G, G, G] bool, on any device."""
+        seen = seen.to(self.occs.device)
         flat = seen.reshape(-1)
         self.occs.copy_(torch.where(flat, self.occs.clamp(min=0.0), UNSEEN))
         self.binaries.copy_(self.binaries & seen)

@@ -31,20 +31,24 @@ class RayBudget:
 
     Attributes:
         rays: of the next step.
+        hold: by what share the number of rays may be off before it changes (0: every step has a number of its own).
     """
 
     def __init__(self, samples: int, max_rays: int) -> None:
         self.samples, self.max_rays = samples, max_rays
+        self.hold = 0.0
         self.rays = self._round(samples / FIRST_SAMPLES_PER_RAY)
 
     def begin(self, rays: int) -> None:
         """Rays of the first step, where a full occupancy grid is not what to expect; rounded down to a multiple of 32."""
         self.rays = self._round(rays)
 
-    def adapt(self, rays: int, marched: int, kept: int) -> int:
+    def adapt(self, rays: float, marched: float, kept: float) -> int:
         """Rays of the next step, after one with so many rays, samples marched, and samples trained on."""
         cost = max(kept, MARCHED_WEIGHT * marched, 1.0) / max(1, rays)
-        self.rays = self._round(min(self.samples / cost, MAX_GROWTH * self.rays))
+        wanted = self._round(min(self.samples / cost, MAX_GROWTH * self.rays))
+        if abs(wanted - self.rays) > self.hold * self.rays:
+            self.rays = wanted
         return self.rays
 
     def run_state(self) -> dict[str, Any]:

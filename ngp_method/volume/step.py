@@ -18,7 +18,7 @@ from .occupancy import OccupancyGrid
 from .parts.part import Parts
 from .ray_budget import RayBudget, most_marched
 from .rays import Rays
-from .tracing import Traced, Tracer
+from .tracing import Slots, Traced, Tracer
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,21 @@ class Predicted:
     traced: Traced
     rgbs: Tensor
     background: Tensor
+
+
+@dataclass
+class Fixed:
+    """A step in buffers of a given size.
+
+    Attributes:
+        losses: by name.
+        mse: mean squared error of the colours.
+        numbers: see :meth:`~.tracing.Tracer.fixed`.
+    """
+
+    losses: dict[str, Tensor]
+    mse: Tensor
+    numbers: Tensor
 
 
 class Step:
@@ -94,11 +109,23 @@ class Step:
 
     def predict(self, rays: Rays) -> Predicted:
         """Colours of rays and what is behind them; the next batch gets as many rays as fill the budget."""
-        rays = self.parts.rays(rays)
-        traced = self.tracer(rays)
+        traced = self.tracer(self.parts.rays(rays))
         self.counts = {"rays": rays.n_rays, "marched": traced.marched, "kept": traced.kept}
         self.budget.adapt(**self.counts)
-        return Predicted(traced, self.parts.colors(traced.found.rgbs, rays), self.parts.background(rays))
+        return self._predicted(traced)
+
+    def fixed(self, rays: Rays, pixels: Tensor, slots: Slots) -> Fixed:
+        """The same in buffers of a given size, and without asking the host for anything: what a CUDA graph can hold.
+
+        ``counts`` and ``budget`` stay as they are: :mod:`.captured` sees to them when the numbers have come.
+        """
+        traced, numbers = self.tracer.fixed(self.parts.rays(rays), slots)
+        predicted = self._predicted(traced)
+        compared = self.compare(predicted, pixels)
+        return Fixed(self.losses(predicted, compared), compared.mse.detach(), numbers)
+
+    def _predicted(self, traced: Traced) -> Predicted:
+        return Predicted(traced, self.parts.colors(traced.found.rgbs, traced.rays), self.parts.background(traced.rays))
 
     def compare(self, predicted: Predicted, pixels: Tensor) -> ColorLoss:
         """Rays against their pixels, both over one background."""

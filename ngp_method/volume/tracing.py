@@ -37,16 +37,24 @@ EXACT_STEPS = 2
 had to come down from the most there can be would set aside a hundred times what is needed."""
 
 
+@dataclass(frozen=True)
+class Slots:
+    """How many slots are set aside in a step that asks the host for nothing: for samples marched, and for those kept."""
+
+    marched: int
+    kept: int
+
+
 @dataclass
 class Traced:
     """Rays of a training step, and what they cost.
 
     Attributes:
         rays: the R rays.
-        samples: those trained on.
+        samples: those trained on; with fixed slots, as many as there are slots.
         found: colours, opacities and depths of the rays, with gradients.
         room: [R] bool, rays there was room for; None if there was for all. The others met nothing and must not count.
-        marched: samples in occupied cells.
+        marched: samples in occupied cells; with fixed slots, the slots for them.
     """
 
     rays: Rays
@@ -57,7 +65,7 @@ class Traced:
 
     @property
     def kept(self) -> int:
-        """Samples before the transmittance ran out, trained on."""
+        """Samples before the transmittance ran out, trained on; with fixed slots, the slots for them."""
         return self.samples.n_samples
 
 
@@ -116,12 +124,30 @@ class Tracer:
         if capacity is not None:
             room, numbers = self.network.kernels.room(samples, resume, where.t_max)
             self._take_note(numbers)
-        found, kept = self._shade_and_composite(rays, samples)
+        found, kept, _ = self._shade_and_composite(rays, samples)
         marched, n_rays = self._marched() if capacity is not None else (samples.n_samples, rays.n_rays)
         if n_rays:
             self._per_ray.append(marched / n_rays)
             self._exact_left = max(0, self._exact_left - 1)
         return Traced(rays, kept, found, room, marched)
+
+    def fixed(self, rays: Rays, slots: Slots) -> tuple[Traced, Tensor]:
+        """Trace rays in buffers of a given size, without asking the host for anything: what a CUDA graph can hold.
+
+        Rays that there is no room for, of either kind, are left out as in a march of a given capacity.
+
+        Returns:
+            What was traced, and int32 [4]: samples marched, rays they are of, samples kept, rays they are of. Rays that met
+            nothing are counted with the others.
+        """
+        where, kernels = rays.detach(), self.network.kernels
+        jitter = torch.rand_like(where.t_min)
+        samples, resume = self.grid.march(where.o, where.d, where.t_min, where.t_max, jitter=jitter, capacity=slots.marched)
+        room, numbers = kernels.room(samples, resume, where.t_max)
+        found, kept, counts = self._shade_and_composite(rays, samples, slots.kept)
+        room = room & ((kept.packed_info[:, 1] > 0) | (counts == 0))
+        more = torch.stack([kept.packed_info[-1].sum(), room.sum()]).to(torch.int32)
+        return Traced(rays, kept, found, room, slots.marched), torch.cat([numbers, more])
 
     def _take_note(self, numbers: Tensor) -> None:
         """Have numbers copied to the host, to be read once something queued later has been waited for."""
@@ -140,11 +166,16 @@ class Tracer:
         marched, rays = self._note.tolist()
         return int(marched), int(rays)
 
-    def _shade_and_composite(self, rays: Rays, samples: PackedSamples) -> tuple[Composited, PackedSamples]:
+    def _shade_and_composite(
+        self, rays: Rays, samples: PackedSamples, capacity: int | None = None
+    ) -> tuple[Composited, PackedSamples, Tensor]:
         """Density of every sample without gradients, then everything of those in front of the opaque.
 
         Which samples are kept does not depend on the rays in a way that could be differentiated; where the kept ones lie does,
         and is computed once more, with gradients, for rays that want them.
+
+        Returns:
+            What rays have gathered, the kept samples (with a capacity, that many slots), and [R] how many each ray would keep.
         """
         network, geometry = self.network, self.grid.geometry
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
@@ -153,11 +184,11 @@ class Tracer:
             features = network.encode(positions, weights)
             sigmas = network.density_only(features, weights, unit)
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
-            samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions])
+            samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions], capacity)
         if rays.wants_gradient:
             positions = kernels.points(rays.o, rays.d, samples, geometry)
         harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
         features = network.encode(positions, weights, features)
         sigmas, raw = network.density(features, weights, unit)
         rgbs = network.color(raw, harmonics, weights)
-        return kernels.composite(sigmas, rgbs, samples), samples
+        return kernels.composite(sigmas, rgbs, samples), samples, counts

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from measure.gpu_steps import FixedSlots
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.kernels.batch import intersect_box
@@ -16,7 +15,7 @@ from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.occupancy import OccupancyGrid
 from ngp_method.volume.ray_budget import RayBudget, most_marched
 from ngp_method.volume.rays import Rays
-from ngp_method.volume.tracing import EXACT_STEPS, MARGIN, REMEMBERED, SPARE, Traced, Tracer
+from ngp_method.volume.tracing import EXACT_STEPS, MARGIN, REMEMBERED, SPARE, Slots, Traced, Tracer
 from support.kernel_cases import kernels_of, low_precision
 
 SETTINGS = EncodingSettings(n_levels=4, log2_hashmap_size=9, base_resolution=4, finest_resolution=32)
@@ -54,33 +53,35 @@ def _guessing(network: RadianceNetwork, grid: OccupancyGrid) -> Tracer:
     return tracer
 
 
-def _step(tracer: Tracer, n: int, target: Tensor) -> tuple[Traced, Tensor, list[Tensor]]:
+def _step(tracer: Tracer, n: int, target: Tensor, slots: Slots | None = None) -> tuple[Traced, Tensor, list[Tensor]]:
     """What was traced, the loss, and the gradients of all parameters; the same random numbers every time."""
     for param in tracer.network.parameters():
         param.grad = None
     torch.manual_seed(7)
-    traced = tracer(_rays(n))
+    traced = tracer(_rays(n)) if slots is None else tracer.fixed(_rays(n), slots)[0]
     loss = huber(leave_out(traced.found.rgbs, target, traced.room), target)
     loss.backward()
     return traced, loss.detach(), [p.grad for p in tracer.network.parameters() if p.grad is not None]
 
 
-@pytest.mark.parametrize(("kernel_set", "waits"), [("cpu", 0), ("triton", 1), ("triton-float32", 1), ("triton-float32", 0)])
-def test_waiting_or_not_makes_no_difference(kernel_set: str, waits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waits for marched and kept samples, for kept ones alone, or for none (as a CUDA graph needs, benchmarks/gpu.py)."""
+@pytest.mark.parametrize(
+    ("kernel_set", "waits"),
+    [("cpu", 0), ("cpu", 1), ("reference", 0), ("triton", 1), ("triton-float32", 1), ("triton-float32", 0)],
+)
+def test_waiting_or_not_makes_no_difference(kernel_set: str, waits: int) -> None:
+    """Waits for marched and kept samples, for kept ones alone, or for none (as a CUDA graph needs)."""
     network, grid = _field(kernel_set)
     target = torch.rand(200, 3, generator=torch.Generator().manual_seed(1))
     exact, guessed = Tracer(network, grid, exact=True), _guessing(network, grid)
+    waiting = not network.kernels.asynchronous
     assert exact.capacity(200) is None
-    assert (guessed.capacity(200) is None) == (kernel_set == "cpu")
+    assert (guessed.capacity(200) is None) == waiting
     truth, loss, gradients = _step(exact, 200, target)
-    slots = truth.kept + 77
-    if kernel_set != "cpu" and not waits:
-        monkeypatch.setattr(network, "kernels", FixedSlots(network.kernels, slots))
-    traced, found, got = _step(guessed, 200, target)
+    slots = Slots(truth.marched + 1000, truth.kept + 77)
+    traced, found, got = _step(guessed, 200, target, None if waits else slots)
     assert 0 < truth.kept <= truth.marched
-    assert traced.marched == truth.marched
-    assert traced.kept == (truth.kept if waits or kernel_set == "cpu" else slots)
+    assert traced.marched == (truth.marched if waits else slots.marched)
+    assert traced.kept == (truth.kept if waits or waiting else slots.kept)
     assert traced.room is None or traced.room.all()
     torch.testing.assert_close(traced.found.rgbs, truth.found.rgbs, atol=1e-6, rtol=0)
     torch.testing.assert_close(found, loss, atol=1e-7, rtol=1e-6)
@@ -124,6 +125,32 @@ def test_rays_there_is_no_room_for_are_left_out(kernel_set: str, monkeypatch: py
     assert again.room is not None
     assert again.room.all()
     assert again.marched == all_traced.marched
+
+
+@pytest.mark.parametrize("kernel_set", ["reference", "cpu", "triton-float32"])
+@pytest.mark.parametrize("short", ["marched", "kept"])
+def test_fixed_slots_leave_out_the_rays_there_is_no_room_for(kernel_set: str, short: str) -> None:
+    """Of marched samples or of kept ones; numbers tell how many samples a ray has all the same."""
+    network, grid = _field(kernel_set)
+    tracer, rays = Tracer(network, grid, exact=True), _rays(200)
+    torch.manual_seed(7)
+    truth = tracer(rays)
+    room_for = {"marched": truth.marched + 100, "kept": truth.kept + 100}
+    room_for[short] //= 2
+    torch.manual_seed(7)
+    traced, numbers = tracer.fixed(rays, Slots(**room_for))
+    room = traced.room
+    assert room is not None
+    first, missed = int((~room).nonzero()[0]), torch.arange(200) % 5 == 0
+    assert 50 < first < 150
+    assert room[missed].all(), "a ray that meets nothing needs no room"
+    torch.testing.assert_close(traced.found.rgbs[room], truth.found.rgbs[room], atol=1e-6, rtol=0)
+    assert not traced.found.opacities[~room].any()
+    marched, marched_rays, kept, kept_rays = numbers.tolist()
+    assert kept_rays == int(room.sum())
+    assert marched_rays == (kept_rays if short == "marched" else 200)
+    assert marched <= room_for["marched"]
+    assert kept == int(truth.samples.packed_info[room, 1].sum()) <= room_for["kept"]
 
 
 def test_as_many_slots_as_the_last_steps_let_expect() -> None:

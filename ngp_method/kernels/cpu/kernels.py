@@ -12,7 +12,7 @@ from ..density_head import DensityHead, sigmas_of
 from ..derived import Derived, changed, half_copies
 from ..interface import Composited
 from ..layout import HashGridLayout, MLPLayout
-from ..samples import PackedSamples
+from ..samples import PackedSamples, counts_within
 from ..scene import SceneGeometry
 from . import adam, bfloat16, density_head, encode, mlp, mlp_bfloat16, pool, processor, rays, volume
 from . import cells as grid_cells
@@ -101,10 +101,10 @@ class CpuKernels(Defaults):
         return sigmas, same
 
     def keep_first(
-        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor]
+        self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor], capacity: int | None = None
     ) -> tuple[PackedSamples, list[Tensor]]:
         """See the interface."""
-        return volume.keep_first(samples, counts, features)
+        return volume.keep_first(samples, counts_within(counts, capacity), features)
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
         """See the interface."""

@@ -17,7 +17,7 @@ from ..layout import HashGridLayout, MLPLayout
 from ..losses import ColorLoss
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from . import adam, batch, color_loss, compositing, density_head, device, encode, fused, marching, mlp, packing
+from . import adam, batch, color_loss, compositing, density_head, device, encode, fused, marching, mlp, occupancy, packing
 
 
 class TritonKernels(Defaults):
@@ -37,6 +37,7 @@ class TritonKernels(Defaults):
 
     name = "triton"
     asynchronous = True
+    capturable = True
 
     def __init__(self, precision: str = "auto") -> None:
         complaint = device.complaint()
@@ -96,7 +97,7 @@ class TritonKernels(Defaults):
     def keep_first(
         self, samples: PackedSamples, counts: Tensor, features: Sequence[Tensor], capacity: int | None = None
     ) -> tuple[PackedSamples, list[Tensor]]:
-        """See the interface; with a capacity, so many slots without waiting for the device (see :mod:`.packing`)."""
+        """See the interface."""
         return packing.keep_first(samples, counts, features, capacity)
 
     def spread(self, features: Tensor, samples: PackedSamples) -> Tensor:
@@ -151,6 +152,12 @@ class TritonKernels(Defaults):
     def room(self, samples: PackedSamples, resume: Tensor, t_max: Tensor) -> tuple[Tensor, Tensor]:
         """See the interface."""
         return packing.room(samples, resume, t_max)
+
+    def prepare(self, table: Tensor | None, occupied: Tensor) -> None:
+        """See the interface: the table's half copy, and the packed grid."""
+        if table is not None and self.low_precision:
+            self.half_tables.of(table)
+        occupancy.GRIDS.of(occupied)
 
     def adam_step(
         self, param: Tensor, grad: Tensor, state: AdamState, settings: AdamSettings, average: Tensor | None = None,
