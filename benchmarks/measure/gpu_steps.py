@@ -11,10 +11,8 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from functools import reduce
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ngp_method.volume.captured import Graphs
@@ -39,7 +37,7 @@ Batch = tuple[Rays, Tensor]
 def _step(training: Training, tracer: Tracer, batch: Batch) -> tuple[int, int]:
     """One step; samples marched and kept."""
     training.step.tracer = tracer
-    reduce(torch.add, training.step(*batch).values()).backward()
+    training.step.compared(*batch).backward()
     _optimise(training)
     return training.step.counts["marched"], training.step.counts["kept"]
 
@@ -75,7 +73,7 @@ def _captured(training: Training, batch: Batch, slots: Slots) -> Callable[[Batch
 
 def _fixed(training: Training, batch: Batch, slots: Slots) -> Fixed:
     found = training.step.fixed(*batch, slots)
-    reduce(torch.add, found.losses.values()).backward()
+    found.backward()
     return found
 
 

@@ -7,7 +7,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 import torch
@@ -72,9 +71,7 @@ class Training:
     def train_step(self) -> None:
         """One training step of the product, on a batch drawn on the device, and statistics."""
         self.step.before(self.number)
-        batch = self.batch()
-        if self.captured is None or self.captured(*batch) is None:
-            reduce(torch.add, self.step(*batch).values()).backward()
+        (self.captured or self._as_usual)(*self.batch())
         for optimizer in self.optimizers:
             optimizer.param_groups[0]["lr"] = LEARNING_RATE * step_decay(self.number)
             optimizer.step()
@@ -82,6 +79,9 @@ class Training:
         counts = self.step.counts
         self.number, self.traced = self.number + 1, self.traced + counts["rays"]
         self.marched, self.kept = self.marched + counts["marched"], self.kept + counts["kept"]
+
+    def _as_usual(self, rays: Rays, pixels: Tensor) -> None:
+        self.step.compared(rays, pixels).backward()
 
     def cut(self, o: Tensor, d: Tensor) -> Rays:
         """Rays that may be sampled in the scene box."""

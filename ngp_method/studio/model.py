@@ -155,18 +155,16 @@ class InstantHashModel(Model):
     def train_captured(
         self, ray_bundle: RayBundle, batch: dict[str, Any]
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
-        """Losses and metrics of a batch whose gradients have been added to the parameters' already, as a CUDA graph.
+        """Losses and metrics of a batch whose gradients have been added to the parameters' already, by a CUDA graph.
 
         A backward pass of these losses does nothing, so that nerfstudio's own loop can go on with them.
 
         Returns:
-            None where the batch is to be trained on the usual way.
+            None where there is no such graph.
         """
         if self.captured_step is None:
             return None
         found = self.captured_step(self._rays(ray_bundle), batch["image"].to(self.device))
-        if found is None:
-            return None
         return {name: loss.detach().requires_grad_() for name, loss in found.losses.items()}, self._step_metrics(found.mse)
 
     def _train_outputs(self, rays: Rays) -> dict[str, Any]:

@@ -17,7 +17,6 @@ import gc
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from functools import reduce
 
 import torch
 from torch import Tensor
@@ -25,7 +24,7 @@ from torch import Tensor
 from ..kernels.scene import MAX_STEPS
 from .ray_budget import most_marched
 from .rays import Rays
-from .step import Fixed, Step
+from .step import Compared, Fixed, Step
 from .tracing import Slots
 
 HOLD = 0.08
@@ -91,13 +90,11 @@ class CapturedStep:
         self._usual, self._rays, self._steady, self._warm = False, 0, 0, False
         step.budget.hold = HOLD
 
-    def __call__(self, rays: Rays, pixels: Tensor) -> Fixed | None:
+    def __call__(self, rays: Rays, pixels: Tensor) -> Compared:
         """Losses of a batch, whose gradients have been added to those of the parameters.
 
-        What is returned lies in memory that the next call overwrites.
-
-        Returns:
-            None if the step is to be done the usual way, which is to be told by :meth:`Step.predict`.
+        Nothing may hold on to how losses were computed when a step is captured: autograd would go on where it was computed
+        before, on another stream. What is returned lies in memory that the next call overwrites.
         """
         self._learn(LAG - 1)
         slots = self._wanted(rays.n_rays, MARGIN)
@@ -107,7 +104,9 @@ class CapturedStep:
             if slots is None or self._steady < STEADY:
                 self._learn(0)
                 self._usual = True
-                return None
+                found = self.step.compared(rays, pixels)
+                found.backward()
+                return found
             if not self._warm:  # compiles, and loads, what differs from the usual way; that cannot be captured
                 self._warm = True
                 return self._noted(self._run(rays, pixels, slots), rays.n_rays)
@@ -122,8 +121,8 @@ class CapturedStep:
 
     def _run(self, rays: Rays, pixels: Tensor, slots: Slots) -> Fixed:
         found = self.step.fixed(rays, pixels, slots)
-        reduce(torch.add, found.losses.values()).backward()
-        return Fixed({name: loss.detach() for name, loss in found.losses.items()}, found.mse, found.numbers)
+        found.backward()
+        return found
 
     def _capture(self, rays: Rays, pixels: Tensor, slots: Slots) -> None:
         self._captured = None  # its memory is free for the next one

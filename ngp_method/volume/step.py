@@ -7,6 +7,7 @@ pass and the optimisers, ``after``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -56,17 +57,31 @@ class Predicted:
 
 
 @dataclass
-class Fixed:
-    """A step in buffers of a given size.
+class Compared:
+    """What a step's rays and their pixels come to.
 
     Attributes:
         losses: by name.
         mse: mean squared error of the colours.
-        numbers: see :meth:`~.tracing.Tracer.fixed`.
     """
 
     losses: dict[str, Tensor]
     mse: Tensor
+
+    def backward(self) -> None:
+        """Adds the gradients of the sum of the losses, and lets go of the way they came."""
+        reduce(torch.add, self.losses.values()).backward()
+        self.losses = {name: loss.detach() for name, loss in self.losses.items()}
+
+
+@dataclass
+class Fixed(Compared):
+    """The same of a step in buffers of a given size.
+
+    Attributes:
+        numbers: see :meth:`~.tracing.Tracer.fixed`.
+    """
+
     numbers: Tensor
 
 
@@ -104,8 +119,13 @@ class Step:
             rays: R rays, cut to the scene box.
             pixels: [R, 3] or, with straight alpha, [R, 4] in [0, 1].
         """
+        return self.compared(rays, pixels).losses
+
+    def compared(self, rays: Rays, pixels: Tensor) -> Compared:
+        """The same, with the error of the colours."""
         predicted = self.predict(rays)
-        return self.losses(predicted, self.compare(predicted, pixels))
+        compared = self.compare(predicted, pixels)
+        return Compared(self.losses(predicted, compared), compared.mse.detach())
 
     def predict(self, rays: Rays) -> Predicted:
         """Colours of rays and what is behind them; the next batch gets as many rays as fill the budget."""

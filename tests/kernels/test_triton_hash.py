@@ -108,6 +108,29 @@ def test_runs_of_equal_cells_are_merged(monkeypatch: pytest.MonkeyPatch) -> None
     assert additions(fine, still) == n * 8 * features
 
 
+@pytest.mark.parametrize("coarse", [True, False])
+def test_samples_without_a_gradient_add_nothing(coarse: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Padding is of that kind, and all of it is at one point, where additions would wait for each other; NaN is a gradient."""
+    kernels, n, features = kernels_of("triton-float32"), 256, 2
+    layout = HashGridLayout(1, features, 13, *((16, 16) if coarse else (2048, 2048)))
+    x, c = torch.full((n, 3), 0.4), torch.zeros(n, layout.n_output_dims)
+    run = hash_scatter.RUN if coarse else 1
+
+    def additions() -> int:
+        return _additions(monkeypatch, lambda: _table_gradient(kernels, x, layout, c))
+
+    assert additions() == 0
+    c[:, 1] = -0.0
+    assert additions() == 0
+    c[100, 1] = 1e-30
+    assert additions() == 8 * features
+    c[200] = float("nan")
+    assert additions() == 2 * 8 * features
+    assert _table_gradient(kernels, x, layout, c).isnan().any()
+    c[:] = 1.0
+    assert additions() == n // run * 8 * features
+
+
 def test_float16_features_carry_float32_gradients() -> None:
     """Gradients of features far below float16's smallest number, 6e-8, arrive."""
     kernels, layout, x = TritonKernels("float16"), HashGridLayout(**MIXED), _dyadic(60)

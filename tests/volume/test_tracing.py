@@ -220,7 +220,7 @@ def _fog(kernel_set: str) -> tuple[RadianceNetwork, OccupancyGrid]:
 
 def _loss_of_rays(kernel_set: str, o: Tensor, d: Tensor, samples: PackedSamples, target: Tensor) -> Tensor:
     """A training step's loss for kept samples, as a function of the rays alone, in their precision."""
-    found, kept = Tracer(*_fog(kernel_set))._shade_and_composite(Rays(o, d, d[:, 0], d[:, 0]), samples)
+    found, kept, _ = Tracer(*_fog(kernel_set))._shade_and_composite(Rays(o, d, d[:, 0], d[:, 0]), samples)
     assert kept.n_samples == samples.n_samples
     depths = found.depths / 3.0
     return (0.5 * (found.rgbs - target).square().sum(-1) + 0.1 * (found.opacities - depths).square()).sum()
