@@ -27,6 +27,9 @@ BATCHES, ROUNDS, RUNS, WARM_UP = 4, 5, 30, 3
 ROOM = 1.06
 """Slots for a sample: no ray of the batches is left out, or forms would not do the same."""
 
+SETTLING = 6
+"""Steps before one is counted: the one after a change of the grid waits once more, and one that is captured is launched."""
+
 LONG = 1 << 30
 """Steps between two updates of the grid: none."""
 
@@ -127,7 +130,8 @@ def measure(training: Training, quick: bool) -> dict[str, Any]:
 def count(training: Training) -> dict[str, Any]:
     """Launches and waits of a whole step as it is trained, its batch included; not one that updates the occupancy grid."""
     training.step.grid.update_interval = LONG
-    training.train_step()  # the step after a change of the grid waits once more
+    for _ in range(SETTLING):  # what was measured has changed the number of rays; then a step is captured, and replayed
+        training.train_step()
     with gpu_counts.counting() as counts:
         training.train_step()
     synchronised = gpu_counts.synchronisations(training.train_step)
