@@ -41,6 +41,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda", help="cpu: tiny sizes in Triton's interpreter")
     parser.add_argument("--seconds", type=float, default=None, help="seconds of training (default 300)")
     parser.add_argument("--curve", type=float, nargs="*", default=[2, 5, 10, 15, 30, 60, 120, 200], help="evaluate at these")
+    parser.add_argument("--cuda-graph", action="store_true", help="part c trains by CUDA graphs (see the README: not yet safe)")
     parser.add_argument("--steps", type=int, default=None, help="most training steps")
     parser.add_argument("--samples", type=int, default=1 << 18, help="samples of a training step")
     parser.add_argument("--scene", default="lego", help="lego ($NGP_DATA or ../shared/data) or demo (shipped)")

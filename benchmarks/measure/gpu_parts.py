@@ -105,7 +105,7 @@ def training(kernels: Kernels, args: argparse.Namespace, device: torch.device) -
         small = gpu_training.settings(9, n_levels=2, finest_resolution=64)
         run = gpu_training.Training(kernels, views, 1 << 9, small, resolution=16, step_scale=24.0)
     else:
-        run = gpu_training.Training(kernels, views, args.samples, gpu_training.settings())
+        run = gpu_training.Training(kernels, views, args.samples, gpu_training.settings(), cuda_graph=args.cuda_graph)
     count, (height, width) = views.poses.shape[0], views.size
     print(f"  {folder}: {count} views of {width}x{height}, {test.poses.shape[0]} held out", flush=True)
     if device.type == "cuda":

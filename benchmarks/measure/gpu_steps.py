@@ -28,7 +28,8 @@ ROOM = 1.06
 """Slots for a sample: no ray of the batches is left out, or forms would not do the same."""
 
 SETTLING = 6
-"""Steps before one is counted: the one after a change of the grid waits once more, and one that is captured is launched."""
+"""Steps before one is counted where they are captured: what was measured has changed the number of rays. Where they are not,
+one: the step after a change of the grid waits once more."""
 
 LONG = 1 << 30
 """Steps between two updates of the grid: none."""
@@ -63,7 +64,10 @@ def _captured(training: Training, batch: Batch, slots: Slots) -> Callable[[Batch
     """The step with forward and backward pass as a CUDA graph, on batches that are copied to where the first one lay."""
     *parts, pixels = (part.clone() for part in _tensors(batch))
     held = (Rays(*parts), pixels)
-    replay, _ = Graphs()(lambda: _fixed(training, held, slots))
+    graphs = Graphs()
+    with graphs.stream():
+        _fixed(training, held, slots)
+        replay, _ = graphs(lambda: _fixed(training, held, slots))
 
     def step(given: Batch) -> None:
         for target, source in zip(_tensors(held), _tensors(given)):
@@ -130,7 +134,7 @@ def measure(training: Training, quick: bool) -> dict[str, Any]:
 def count(training: Training) -> dict[str, Any]:
     """Launches and waits of a whole step as it is trained, its batch included; not one that updates the occupancy grid."""
     training.step.grid.update_interval = LONG
-    for _ in range(SETTLING):  # what was measured has changed the number of rays; then a step is captured, and replayed
+    for _ in range(SETTLING if training.captured else 1):
         training.train_step()
     with gpu_counts.counting() as counts:
         training.train_step()

@@ -41,6 +41,7 @@ class Training:
         settings: the encoding.
         resolution: cells along an edge of the occupancy grid.
         step_scale: finest step as a multiple of instant-ngp's.
+        cuda_graph: replay forward and backward pass as a CUDA graph.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Training:
         settings: EncodingSettings,
         resolution: int = 128,
         step_scale: float = 1.0,
+        cuda_graph: bool = False,
     ) -> None:
         self.kernels, self.views, self.number = kernels, views, 0
         self.device = views.poses.device
@@ -64,7 +66,7 @@ class Training:
         self.step = Step(self.field, self.grid, parts, StepSettings(sample_budget=budget))
         table = network.encoding.table()
         assert table is not None
-        self.captured = CapturedStep(self.step) if kernels.capturable and self.device.type == "cuda" else None
+        self.captured = CapturedStep(self.step) if cuda_graph else None
         self.optimizers = [NgpAdam([table]), NgpAdam([network.density_params, network.color_params], weight_decay=L2_REG)]
         self.marched = self.kept = self.traced = 0
 

@@ -2,6 +2,11 @@
 
 Each number is read or written once, in the type it has between kernels: positions 3 float32, features and spherical
 harmonics ``low`` bytes each, everything else float32. What an implementation reads twice is its own affair.
+
+Entries of the hash grid are counted by the sectors of memory they lie in, as they are fetched: the two corners of one (y, z)
+are neighbours in a level, and in one sector but for the pairs that begin at its end. A level is looked up at a time, so that
+the ceiling is that of a table of one level. Samples of rays come back to what their neighbours have just fetched, and can be
+faster than such a floor, which is that of positions at random.
 """
 
 from __future__ import annotations
@@ -12,7 +17,11 @@ from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 
 from .gpu_ceilings import Ceilings
 
-CORNERS = 8
+PAIRS = 4
+"""Pairs of corners along x."""
+
+SECTOR = 32
+"""Bytes that memory is fetched in."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +31,9 @@ class Work:
     Attributes:
         bytes: streamed from and to memory.
         flops: of matrix products.
-        gathers: entries read at random, each of ``entry_bytes`` out of ``table_bytes``.
-        scatters: float32 added at random, ``width`` neighbours at a time, to a table of ``table_bytes``.
+        gathers: sectors read at random, for entries of ``entry_bytes`` out of ``table_bytes``.
+        scatters: float32 added at random, ``width`` neighbours at a time, to a table of ``table_bytes``; what goes to one
+            sector together counts once.
     """
 
     bytes: float = 0.0
@@ -47,7 +57,7 @@ class Work:
         """What was reached: the rates of what the work consists of."""
         parts = []
         if self.gathers:
-            parts.append(f"{self.gathers / ms / 1e6:.1f} G gathers/s")
+            parts.append(f"{self.gathers / ms / 1e6:.1f} G sectors/s")
         if self.scatters:
             parts.append(f"{self.scatters / ms / 1e6:.1f} G float adds/s")
         if self.flops:
@@ -55,25 +65,33 @@ class Work:
         return ", ".join(parts) or f"{self.bytes / ms / 1e6:.0f} GB/s"
 
 
+def _sectors(n: int, layout: HashGridLayout, entry_bytes: int) -> float:
+    """Sectors that n samples' entries lie in, on all levels."""
+    return n * layout.n_levels * PAIRS * (1.0 + entry_bytes / SECTOR)
+
+
+def _level_bytes(layout: HashGridLayout, entry_bytes: int) -> float:
+    return float(max(level.entries for level in layout.levels) * entry_bytes)
+
+
 def hash_forward(n: int, layout: HashGridLayout, low: int) -> Work:
     """Positions in, features out; eight entries of F numbers a level."""
-    f = layout.n_features_per_level
+    entry = layout.n_features_per_level * low
     stream = n * (12 + low * layout.n_output_dims)
-    return Work(stream, 0, n * CORNERS * layout.n_levels, 0, f * low, 1, layout.n_params * low)
+    return Work(stream, 0, _sectors(n, layout, entry), 0, entry, 1, _level_bytes(layout, entry))
 
 
 def hash_table_gradient(n: int, layout: HashGridLayout, low: int) -> Work:
     """Positions and the features' gradient in; eight entries of F float32 added to a level."""
     f = layout.n_features_per_level
     stream = n * (12 + low * layout.n_output_dims)
-    return Work(stream, 0, 0, n * CORNERS * layout.n_levels * f, 4, f, layout.n_params * 4)
+    return Work(stream, 0, 0, f * _sectors(n, layout, 4 * f), 4, f, _level_bytes(layout, 4 * f))
 
 
 def hash_position_gradient(n: int, layout: HashGridLayout, low: int) -> Work:
     """Positions, the features' gradient and the entries in; the positions' gradient out."""
-    f = layout.n_features_per_level
-    stream = n * (12 + 12 + low * layout.n_output_dims)
-    return Work(stream, 0, n * CORNERS * layout.n_levels, 0, f * low, 1, layout.n_params * low)
+    alone = hash_forward(n, layout, low)
+    return replace(alone, bytes=alone.bytes + 12.0 * n)
 
 
 def mlp_forward(n: int, layout: MLPLayout, low: int, rows: int | None = None) -> Work:

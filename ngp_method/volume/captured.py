@@ -9,14 +9,20 @@ never waits for a step that has just been launched, and the device never for the
 
 Not in the graph: the batch, whose pixels the data manager draws, the optimisers, and the upkeep of the occupancy grid. They
 work on the same memory all the while; where something lies elsewhere than before, the step is captured anew.
+
+All forward and backward passes run on one stream, the one that is captured: autograd goes on where a parameter was first used
+for as long as anything of that use is alive, and a capture that meets another stream fails (PyTorch #189977). A graph is
+forgotten only when its last replay is over (PyTorch #176753: the state of its random numbers is freed with it).
 """
 
 from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -47,8 +53,18 @@ LAG = 2
 
 Batch = tuple[Rays, Tensor]
 Replay = Callable[[], None]
-Record = Callable[[Callable[[], Fixed]], tuple[Replay, Fixed]]
-"""Something to be done -> what does it once more, and what it writes to."""
+
+
+class Record(Protocol):
+    """Makes replays."""
+
+    def stream(self) -> AbstractContextManager[None]:
+        """Within it, what is done is done where replays are recorded, after all that came before and before all behind."""
+        ...
+
+    def __call__(self, run: Callable[[], Fixed]) -> tuple[Replay, Fixed]:
+        """Something to be done -> what does it once more, and what that writes to."""
+        ...
 
 
 @dataclass
@@ -93,9 +109,12 @@ class CapturedStep:
     def __call__(self, rays: Rays, pixels: Tensor) -> Compared:
         """Losses of a batch, whose gradients have been added to those of the parameters.
 
-        Nothing may hold on to how losses were computed when a step is captured: autograd would go on where it was computed
-        before, on another stream. What is returned lies in memory that the next call overwrites.
+        What is returned lies in memory that the next call overwrites.
         """
+        with self._record.stream():
+            return self._train(rays, pixels)
+
+    def _train(self, rays: Rays, pixels: Tensor) -> Compared:
         self._learn(LAG - 1)
         slots = self._wanted(rays.n_rays, MARGIN)
         if not self._fits(rays, pixels):
@@ -125,6 +144,7 @@ class CapturedStep:
         return found
 
     def _capture(self, rays: Rays, pixels: Tensor, slots: Slots) -> None:
+        self._learn(0)  # waits for the last replay
         self._captured = None  # its memory is free for the next one
         held = (_copy(rays), pixels.detach().clone())
         self._prepare()
@@ -225,8 +245,17 @@ class Graphs:
     def __init__(self) -> None:
         self._stream = torch.cuda.Stream()
 
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """See :class:`Record`."""
+        own, other = self._stream, torch.cuda.current_stream()
+        own.wait_stream(other)
+        with torch.cuda.stream(own):
+            yield
+        other.wait_stream(own)
+
     def __call__(self, run: Callable[[], Fixed]) -> tuple[Replay, Fixed]:
-        """Captures ``run``, which is not done by that, and returns what does it, and what that writes to.
+        """Captures ``run``, which is not done by that, and returns what does it, and what that writes to; within ``stream``.
 
         Not by way of ``torch.cuda.graph``, which collects garbage first: that takes as long as a hundred steps.
 
@@ -236,14 +265,12 @@ class Graphs:
         graph, collecting = torch.cuda.CUDAGraph(), gc.isenabled()
         torch.cuda.empty_cache()  # captures of ever larger steps would add up otherwise
         gc.disable()  # what is collected may free memory of the device, which a capture does not bear
-        self._stream.wait_stream(torch.cuda.current_stream())
         try:
-            with torch.cuda.stream(self._stream):
-                graph.capture_begin(capture_error_mode="thread_local")
-                try:
-                    result = run()
-                finally:
-                    graph.capture_end()
+            graph.capture_begin(capture_error_mode="thread_local")
+            try:
+                result = run()
+            finally:
+                graph.capture_end()
         except RuntimeError as error:
             raise RuntimeError(
                 f"A training step could not be captured as a CUDA graph ({error}); --pipeline.model.cuda-graph False trains "

@@ -26,17 +26,20 @@ def test_floors() -> None:
         for width in (1, 2, 4):
             ceilings.scatter[width, mib] = 1e10 * width / mib
     forward = gpu_work.hash_forward(n, layout, 2)
-    assert forward.gathers == 16 * 8 * n
+    assert forward.gathers == 16 * 4 * n * (
+        1 + 4 / 32
+    )  # of eight entries of 4 bytes, pairs that begin at a sector's end are in two
     assert forward.bytes == n * (12 + 64)
-    # 12,196,240 parameters in float16 are 23.3 MiB: the ceiling is that of a table of 32.
-    assert forward.floor_ms(ceilings, "bfloat16") == pytest.approx(1e3 * 128 * n / (1e11 / 32))
+    # 2^19 entries of 4 bytes are 2 MiB: the ceiling is that of such a table.
+    assert forward.floor_ms(ceilings, "bfloat16") == pytest.approx(1e3 * 72 * n / (1e11 / 2))
     scatter = gpu_work.hash_table_gradient(n, layout, 2)
-    assert scatter.floor_ms(ceilings, "bfloat16") == pytest.approx(1e3 * 256 * n / (2e10 / 64))
+    # Two float32 for each of 5 sectors a level, where there are 8 corners; a level has 4 MiB of them.
+    assert scatter.floor_ms(ceilings, "bfloat16") == pytest.approx(1e3 * 160 * n / (2e10 / 8))
     network = gpu_work.mlp_forward(n, MLPLayout(32, 16), 2)
     assert network.flops == 2 * n * (32 * 64 + 64 * 16)
     assert network.floor_ms(ceilings, "bfloat16") == pytest.approx(1e3 * n * (64 + 64) / 2e12)
     assert "TFLOP/s" in network.rates(1.0)
-    assert "G gathers/s" in forward.rates(1.0)
+    assert "G sectors/s" in forward.rates(1.0)
 
 
 @pytest.mark.parametrize("kernel", ["reference", "cpu-float32"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +14,8 @@ from measure.gpu_steps import LONG
 from ngp_method.data.rays import CachedRayGenerator
 from ngp_method.studio.trainer import InstantHashTrainer
 from ngp_method.volume.captured import CapturedStep
-from ngp_method.volume.step import Fixed
 from support import scenes
+from support.replays import Again
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 
@@ -80,27 +79,9 @@ def test_a_checkpoint_of_one_set_is_the_same_picture_with_another(
 def test_a_captured_step_goes_through_nerfstudios_trainer(scene: Path, tmp_path: Path) -> None:
     """Losses, metrics and gradients are those of a step done the usual way, and so is what comes of a run."""
     trainers = [trainer_for(scene, tmp_path / name, 42, 5, **SMALL, kernels="cpu-float32") for name in ("usual", "captured")]
-    recorded: list[int] = []
-
-    def record(run: Callable[[], Fixed]) -> tuple[Callable[[], None], Fixed]:
-        recorded.append(1)
-        grads = [grad for param in model.field.parameters() if (grad := param.grad) is not None]
-        before, state = [grad.clone() for grad in grads], torch.get_rng_state()
-        result = run()
-        torch.set_rng_state(state)
-        for grad, old in zip(grads, before):
-            grad.copy_(old)
-
-        def replay() -> None:
-            again = run()
-            for mine, new in ((result.mse, again.mse), (result.numbers, again.numbers)):
-                mine.copy_(new)
-            result.losses["rgb_loss"].copy_(again.losses["rgb_loss"])
-
-        return replay, result
-
     model = trainers[1].pipeline.model
-    model.captured_step = CapturedStep(model.training_step, record)
+    recorder = Again(lambda: [grad for param in model.field.parameters() if (grad := param.grad) is not None])
+    model.captured_step = CapturedStep(model.training_step, recorder)
     lines = []
     for trainer in trainers:
         trainer.pipeline.model.training_step.budget.hold = 1e9
@@ -112,7 +93,7 @@ def test_a_captured_step_goes_through_nerfstudios_trainer(scene: Path, tmp_path:
             trainer.pipeline.model.training_step.after(number)
             found.append([float(loss), float(losses["rgb_loss"]), float(metrics["psnr"])])
         lines.append(found)
-    assert recorded
+    assert recorder.recorded
     torch.testing.assert_close(torch.tensor(lines[1]), torch.tensor(lines[0]), atol=1e-6, rtol=1e-4)
     for mine, theirs in zip(model.field.parameters(), trainers[0].pipeline.model.field.parameters()):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)

@@ -25,8 +25,9 @@ from ngp_method.volume.parts.background import PlainBackground
 from ngp_method.volume.parts.part import Parts
 from ngp_method.volume.ray_budget import RayBudget
 from ngp_method.volume.rays import Rays
-from ngp_method.volume.step import Fixed, Step, StepSettings
+from ngp_method.volume.step import Step, StepSettings
 from support.kernel_cases import kernels_of
+from support.replays import Again
 
 SETTINGS = EncodingSettings(n_levels=4, log2_hashmap_size=9, base_resolution=4, finest_resolution=32)
 GEOMETRY = SceneGeometry(step_scale=24.0)
@@ -64,8 +65,9 @@ class Runner:
     """A captured step, what is recorded of it, and the optimisers; everything is seeded by the number of the step."""
 
     def __init__(self, step: Step, plain: bool = False) -> None:
-        self.step, self.recorded, self.number = step, 0, 0
-        self.captured = None if plain else CapturedStep(step, self._record)
+        self.step, self.number = step, 0
+        self.again = Again(self.gradients)
+        self.captured = None if plain else CapturedStep(step, self.again)
         self.optimizer = NgpAdam(step.field.network.parameters(), lr=1e-2)
         self.losses: list[float] = []
         self.fixed = self.compared = 0
@@ -79,25 +81,6 @@ class Runner:
 
         return counted
 
-    def _record(self, run: Callable[[], Fixed]) -> tuple[Callable[[], None], Fixed]:
-        """A replay that does it again and writes where it wrote first; what is done now is taken back, as a capture does
-        nothing."""
-        before, state = [grad.clone() for grad in self.gradients()], torch.get_rng_state()
-        result = run()
-        torch.set_rng_state(state)
-        for grad, old in zip(self.gradients(), before):
-            grad.copy_(old)
-        self.recorded += 1
-
-        def replay() -> None:
-            again = run()
-            result.mse.copy_(again.mse)
-            result.numbers.copy_(again.numbers)
-            for name, loss in again.losses.items():
-                result.losses[name].copy_(loss)
-
-        return replay, result
-
     def gradients(self) -> list[Tensor]:
         found = [param.grad for param in self.step.field.network.parameters()]
         return [grad for grad in found if grad is not None]
@@ -105,7 +88,7 @@ class Runner:
     def train(self, n: int | None = None) -> str:
         """One step on n rays (default: as many as it asks for): how it was done."""
         self.number += 1
-        rays, before = _rays(n or self.step.budget.rays, self.number), self.recorded
+        rays, before = _rays(n or self.step.budget.rays, self.number), self.again.recorded
         pixels = torch.rand(rays.n_rays, 3, generator=torch.Generator().manual_seed(self.number))
         torch.manual_seed(self.number)
         fixed, compared = self.fixed, self.compared
@@ -118,7 +101,13 @@ class Runner:
         self.optimizer.step()
         if self.compared > compared:
             return "usual"
-        return "captured" if self.recorded > before else "tried" if self.fixed > fixed and not self.recorded else "replayed"
+        return (
+            "captured"
+            if self.again.recorded > before
+            else "tried"
+            if self.fixed > fixed and not self.again.recorded
+            else "replayed"
+        )
 
 
 def test_a_captured_run_is_the_run_done_the_usual_way(monkeypatch: pytest.MonkeyPatch) -> None:
