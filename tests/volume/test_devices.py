@@ -12,8 +12,8 @@ from support.kernel_cases import kernels_of
 
 def test_cells_that_cameras_see_may_lie_elsewhere() -> None:
     """They are found on the processor (:mod:`ngp_method.volume.visibility`) whatever trains."""
+    grid = OccupancyGrid(SceneGeometry(), kernels_of("reference"), 16)
     with FakeTensorMode():
-        grid = OccupancyGrid(SceneGeometry(), kernels_of("reference"), 16)
         for name in ("occs", "binaries"):
             grid.register_buffer(name, torch.zeros(getattr(grid, name).shape, dtype=getattr(grid, name).dtype, device="cuda"))
         grid.mark_unseen(torch.ones(1, 16, 16, 16, dtype=torch.bool))
