@@ -9,6 +9,7 @@ nerfstudio finds it in Newton steps, which :mod:`ngp_method.data.rays` asks for.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,9 +41,12 @@ def from_plane(coords: Tensor, fisheye: bool) -> Tensor:
 
 def distort(x: Tensor, y: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     """OpenCV's radial (k1..k4) and tangential (p1, p2) distortion, nerfstudio's order k1, k2, k3, k4, p1, p2."""
-    k1, k2, k3, k4, p1, p2 = (float(v) for v in k)
-    if not any((k1, k2, k3, k4, p1, p2)):
-        return x, y
+    numbers = [float(v) for v in k]
+    return bend(x, y, *numbers) if any(numbers) else (x, y)
+
+
+def bend(x: Any, y: Any, k1: float, k2: float, k3: float, k4: float, p1: float, p2: float) -> tuple[Any, Any]:
+    """The same of tensors or of numbers: :mod:`.border` compiles it."""
     r2 = x * x + y * y
     radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
     return (
