@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,10 @@ class Defaults:
     """See :class:`~.interface.Kernels` for what each of them does."""
 
     capturable = False
+
+    def warm_up(self) -> Iterator[str]:
+        """See the interface: nothing."""
+        return iter(())
 
     def pick_pixels(self, chosen: Tensor, views: Tensor, table: PixelTable) -> tuple[Tensor, Tensor]:
         """See the interface."""

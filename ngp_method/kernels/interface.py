@@ -13,7 +13,7 @@ Conventions
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -71,6 +71,10 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
     """Whether the host goes on while the device works, and waits where it asks for a number."""
     capturable: bool
     """Whether a training step of it can be captured as a CUDA graph."""
+
+    def warm_up(self) -> Iterator[str]:
+        """Does what a first step would have to wait for: half a sentence before each part of it, and after. Mostly nothing."""
+        ...
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """Multiresolution hash encoding with trilinear interpolation (paper section 3).

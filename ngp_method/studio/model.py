@@ -65,7 +65,7 @@ class InstantHashModel(Model):
         parts: optional ideas, and the background.
         unmarked: the training cameras, until the grid's cells that none of them sees are marked; None where they are, as they
             are in a checkpoint.
-        captured_step: its forward and backward pass as a CUDA graph; None without one.
+        captured_step: its forward and backward pass as a CUDA graph, which a pipeline that trains puts here; None without one.
         training_step: one training step, and what the last one did (nerfstudio's models keep a number under the name ``step``).
     """
 
@@ -87,6 +87,8 @@ class InstantHashModel(Model):
             fail(str(error))  # a sentence that says what is missing
         self.geometry.aabb_like(torch.empty(0, device=device))  # made now, and only looked up where the viewer may interrupt
         CONSOLE.print(f"instant-hash {line}", soft_wrap=True)
+        for done in self.kernels.warm_up():
+            CONSOLE.print(f"instant-hash {self.kernels.name} {done}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         encoding = build_encoding(config.encoding, self._encoding_settings(cameras))
         network = RadianceNetwork(
@@ -103,8 +105,7 @@ class InstantHashModel(Model):
             self.field, self.grid, self.parts,
             StepSettings(config.loss, budget, config.max_rays, config.average_decay, config.average_interval),
         )  # fmt: skip
-        graphs = config.cuda_graph and self.kernels.capturable and device.type == "cuda"
-        self.captured_step = CapturedStep(self.training_step) if graphs else None
+        self.captured_step: CapturedStep | None = None
         self.image_metrics = ImageMetrics(config.lpips_weights)
         self.viewer_comfort = ViewerComfort(cameras, device)
 
@@ -136,7 +137,7 @@ class InstantHashModel(Model):
         """Colour, depth and opacity of rays: with gradients while training, else rendered with early termination."""
         shape = ray_bundle.origins.shape[:-1]
         with self.viewer_comfort.undisturbed(0):  # a kernel set's first call may compile
-            rays = self._rays(ray_bundle)
+            rays = self.rays(ray_bundle)
         if self.training:
             return self._train_outputs(rays)
         device = "cpu" if rays.o.device.type == "cpu" else "other"
@@ -149,23 +150,9 @@ class InstantHashModel(Model):
             name: torch.cat([part[name] for part in parts]).view(*shape, first.shape[-1]) for name, first in parts[0].items()
         }
 
-    def _rays(self, ray_bundle: RayBundle) -> Rays:
+    def rays(self, ray_bundle: RayBundle) -> Rays:
+        """Rays of a bundle, one after the other, cut to the scene box."""
         return rays_of(ray_bundle, self.geometry, self.config.near_plane, self.kernels)
-
-    def train_captured(
-        self, ray_bundle: RayBundle, batch: dict[str, Any]
-    ) -> tuple[dict[str, Tensor], dict[str, Tensor]] | None:
-        """Losses and metrics of a batch whose gradients have been added to the parameters' already, by a CUDA graph.
-
-        A backward pass of these losses does nothing, so that nerfstudio's own loop can go on with them.
-
-        Returns:
-            None where there is no such graph.
-        """
-        if self.captured_step is None:
-            return None
-        found = self.captured_step(self._rays(ray_bundle), batch["image"].to(self.device))
-        return {name: loss.detach().requires_grad_() for name, loss in found.losses.items()}, self._step_metrics(found.mse)
 
     def _train_outputs(self, rays: Rays) -> dict[str, Any]:
         predicted = self.training_step.predict(rays)
@@ -230,9 +217,10 @@ class InstantHashModel(Model):
 
     def get_metrics_dict(self, outputs: dict[str, Any], batch: dict[str, Any]) -> dict[str, Tensor]:
         """PSNR of a batch, and the sizes of the training step."""
-        return self._step_metrics(self._compared(outputs, batch).mse)
+        return self.step_metrics(self._compared(outputs, batch).mse)
 
-    def _step_metrics(self, mse: Tensor) -> dict[str, Tensor]:
+    def step_metrics(self, mse: Tensor) -> dict[str, Tensor]:
+        """Those of a batch with so large an error."""
         metrics = {"psnr": psnr(mse.clamp(min=1e-10))}
         if self.training:
             counts = self.training_step.counts

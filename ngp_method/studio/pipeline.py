@@ -10,6 +10,7 @@ from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
+from . import captured
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
 from .settled import settled_in
@@ -37,6 +38,8 @@ class InstantHashPipeline(VanillaPipeline):
         super().__init__(*args, **kwargs)
         if isinstance(self.datamanager, InstantHashDataManager):
             self.datamanager.use_kernels(self.model.kernels)
+        if self.test_mode == "val" and self.model.config.cuda_graph:  # it trains
+            self.model.captured_step = captured.captured_step(self.model.training_step, self.model.device, self.world_size)
         first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.training_step.budget
         if first_rays is not None:
             budget.begin(first_rays)
@@ -61,7 +64,7 @@ class InstantHashPipeline(VanillaPipeline):
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict[str, Any], dict[str, Any]]:
         """One training batch; the next one gets as many rays as fill the budget."""
         bundle, batch = self.datamanager.next_train(step)
-        found = self.model.train_captured(bundle, batch)
+        found = captured.train(self.model, bundle, batch)
         if found is not None:
             losses, metrics = found
             outputs: dict[str, Any] = {}

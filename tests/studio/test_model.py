@@ -25,11 +25,11 @@ from ngp_method.studio.model import InstantHashModel, without_normals
 from ngp_method.studio.optimizers import NgpAdam
 from ngp_method.studio.pipeline import InstantHashPipeline
 from ngp_method.studio.trainer import InstantHashTrainer
+from ngp_method.volume.camera import MARGIN
 from ngp_method.volume.occupancy import UNSEEN, OccupancyGrid
 from ngp_method.volume.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
 from ngp_method.volume.rays import Rays
 from ngp_method.volume.tracing import Traced
-from ngp_method.volume.visibility import MARGIN
 from support import scenes
 
 pytestmark = pytest.mark.usefixtures("clean_writers")

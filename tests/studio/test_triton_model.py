@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +13,12 @@ from torch import Tensor
 from measure import gpu_counts
 from measure.gpu_steps import LONG
 from ngp_method.data.rays import CachedRayGenerator
+from ngp_method.errors import UserError
+from ngp_method.studio import captured
 from ngp_method.studio.trainer import InstantHashTrainer
 from ngp_method.volume.captured import CapturedStep
 from support import scenes
+from support.kernel_cases import kernels_of
 from support.replays import Again
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
@@ -97,6 +101,26 @@ def test_a_captured_step_goes_through_nerfstudios_trainer(scene: Path, tmp_path:
     torch.testing.assert_close(torch.tensor(lines[1]), torch.tensor(lines[0]), atol=1e-6, rtol=1e-4)
     for mine, theirs in zip(model.field.parameters(), trainers[0].pipeline.model.field.parameters()):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "kernels", "world_size", "said"),
+    [
+        ("cpu", "triton", 1, "needs a GPU"),
+        ("cuda", "cpu-float32", 1, "needs the triton kernels"),
+        ("cuda", "triton", 2, "is for one GPU"),
+    ],
+)
+def test_a_graph_that_cannot_be_had_is_refused(kind: str, kernels: str, world_size: int, said: str) -> None:
+    step = SimpleNamespace(field=SimpleNamespace(kernels=kernels_of(kernels)))
+    with pytest.raises(UserError, match=f"cuda-graph True {said}.*leave it out"):
+        captured.captured_step(step, torch.device(kind), world_size)  # type: ignore[arg-type]
+
+
+def test_a_graph_is_refused_before_training_on_a_processor(scene: Path, tmp_path: Path) -> None:
+    """And not where a run of such a config is evaluated."""
+    with pytest.raises(SystemExit, match="needs a GPU"):
+        trainer_for(scene, tmp_path, 42, 1, **SMALL, kernels="cpu-float32", cuda_graph=True)
 
 
 def test_a_step_of_nerfstudios_trainer_waits_once(scene: Path, tmp_path: Path) -> None:

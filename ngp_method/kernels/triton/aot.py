@@ -205,11 +205,10 @@ def _source(variant: Variant, chip: Chip) -> Any:
     return ASTSource(variant.function, signature, dict(variant.constants), attributes)
 
 
-def compile_variant(variant: Variant, chip: str) -> Resources:
-    """Compile to machine code and read what it takes.
+def build(variant: Variant, chip: Chip) -> Any:
+    """Compile to machine code: Triton's ``CompiledKernel``, which is in its cache from then on.
 
     Raises:
-        RuntimeError: it compiles, but needs more shared memory than the chip has.
         Exception: whatever Triton raises where it does not compile.
     """
     if interpreted():
@@ -217,12 +216,22 @@ def compile_variant(variant: Variant, chip: str) -> Resources:
     import triton
     from triton.backends.compiler import GPUTarget
 
-    target = CHIPS[chip]
-    compiled = triton.compile(
-        _source(variant, target),
-        target=GPUTarget(target.backend, target.arch, target.warp_size),
+    return triton.compile(
+        _source(variant, chip),
+        target=GPUTarget(chip.backend, chip.arch, chip.warp_size),
         options={"num_warps": variant.num_warps, "num_stages": variant.num_stages, **variant.options},
     )
+
+
+def compile_variant(variant: Variant, chip: str) -> Resources:
+    """Compile to machine code and read what it takes.
+
+    Raises:
+        RuntimeError: it compiles, but needs more shared memory than the chip has.
+        Exception: whatever Triton raises where it does not compile.
+    """
+    target = CHIPS[chip]
+    compiled = build(variant, target)
     shared = int(compiled.metadata.shared)
     if shared > target.shared_limit:
         raise RuntimeError(f"needs {shared} bytes of shared memory, {chip} has {target.shared_limit}")

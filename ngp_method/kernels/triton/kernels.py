@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from ..layout import HashGridLayout, MLPLayout
 from ..losses import ColorLoss
 from ..samples import PackedSamples
 from ..scene import SceneGeometry
-from . import adam, batch, color_loss, compositing, density_head, device, encode, fused, marching, mlp, occupancy, packing
+from . import adam, batch, color_loss, compositing, density_head, device, encode, fused, marching, mlp, occupancy, packing, warm
 
 
 class TritonKernels(Defaults):
@@ -51,10 +52,15 @@ class TritonKernels(Defaults):
         kind = str(self.dtype).removeprefix("torch.")
         where = "Triton's interpreter" if device.interpreted() else torch.cuda.get_device_name()
         self.description = f"Triton on {where}, {kind}"
-        if not device.interpreted() and not device.compiled_before():
-            self.description += (
-                "; its kernels are compiled as they are needed, once on this machine: the first steps take longer"
-            )
+
+    def warm_up(self) -> Iterator[str]:
+        """See the interface: kernels are compiled, many at a time."""
+        if device.interpreted() or device.compiled_before():
+            return
+        yield "compiles its kernels for this GPU, once on this machine ..."
+        began = time.monotonic()
+        count = warm.compile_all(self.dtype)
+        yield f"has compiled {count} kernels in {time.monotonic() - began:.0f} s"
 
     def pick_pixels(self, chosen: Tensor, views: Tensor, table: PixelTable) -> tuple[Tensor, Tensor]:
         """See the interface."""
