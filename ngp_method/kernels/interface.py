@@ -77,11 +77,11 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         ...
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
-        """Multiresolution hash encoding with trilinear interpolation (paper section 3).
+        """Multiresolution hash encoding with linear interpolation along every axis (paper section 3).
 
         Args:
-            positions: [N, 3] in [0, 1]; gradient supported. A coordinate outside counts as the nearest inside, NaN as 0, and
-                has no gradient.
+            positions: [N, D] in [0, 1], D = layout.n_dims (others raise a ValueError); gradient supported. A coordinate
+                outside counts as the nearest inside, NaN as 0, and has no gradient.
             table: [n_params] float32; gradient supported. Both gradients may be differentiated once more, as may those of
                 ``mlp`` and ``density_head`` (normals that are trained on).
             layout: levels and sizes.

@@ -7,9 +7,11 @@ tiny-cuda-nn ``grid.h`` (level sizes, hashing), ``fully_fused_mlp`` (row-major w
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 
@@ -28,6 +30,15 @@ def round_up(value: int, multiple: int) -> int:
     return -(-value // multiple) * multiple
 
 
+class Sized2D(Protocol):
+    """An array or tensor: it has a shape."""
+
+    @property
+    def shape(self) -> Sequence[int]:
+        """Its sides."""
+        ...
+
+
 @dataclass(frozen=True)
 class Level:
     """One level of the grid.
@@ -37,7 +48,8 @@ class Level:
         resolution: lattice points along an edge.
         entries: feature vectors stored.
         offset: index of the first of them in the table, in entries.
-        dense: True: entry x + y * resolution + z * resolution^2. False: hashed, modulo ``entries``.
+        dense: True: entry x + y * resolution + z * resolution^2, without z where there is none. False: hashed, modulo
+            ``entries``.
     """
 
     scale: np.float32
@@ -57,6 +69,8 @@ class HashGridLayout:
         log2_hashmap_size: log2 of the most entries a level stores (log2 T).
         base_resolution: resolution of the coarsest level (N_min).
         finest_resolution: resolution of the finest level (N_max).
+        n_dims: of positions (d), 2 or 3. Two dimensions have entries, corners and primes of their own (tiny-cuda-nn ``grid.h``,
+            N_POS_DIMS), not those of a plane in three.
     """
 
     n_levels: int = 16
@@ -64,8 +78,11 @@ class HashGridLayout:
     log2_hashmap_size: int = 19
     base_resolution: int = 16
     finest_resolution: int = 2048
+    n_dims: int = 3
 
     def __post_init__(self) -> None:
+        if self.n_dims not in (2, 3):
+            raise ValueError(f"A hash grid has positions of 2 or 3 dimensions, not {self.n_dims}.")
         if self.n_levels < 1 or self.n_features_per_level not in (1, 2, 4, 8):
             raise ValueError("A hash grid needs at least one level and 1, 2, 4 or 8 features per level.")
         if not 3 <= self.log2_hashmap_size <= 28:  # under 8 entries a table would not consist of whole vectors
@@ -87,10 +104,20 @@ class HashGridLayout:
         for index in range(self.n_levels):
             scale = np.float32(self.base_resolution * self.per_level_scale**index - 1.0)
             resolution = math.ceil(scale) + 1
-            entries = min(round_up(resolution**3, 8), largest)
-            found.append(Level(scale, resolution, entries, offset, resolution**3 <= largest))
+            points = resolution**self.n_dims
+            entries = min(round_up(points, 8), largest)
+            found.append(Level(scale, resolution, entries, offset, points <= largest))
             offset += entries
         return tuple(found)
+
+    def check(self, positions: Sized2D) -> None:
+        """Positions must be of the grid's dimensions.
+
+        Raises:
+            ValueError: they are not [N, n_dims].
+        """
+        if len(positions.shape) != 2 or positions.shape[1] != self.n_dims:
+            raise ValueError(f"This hash grid takes positions [N, {self.n_dims}], not {list(positions.shape)}.")
 
     @property
     def n_entries(self) -> int:

@@ -28,6 +28,7 @@ class ReferenceKernels(Defaults):
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface; ``features`` is not needed here, as nothing is gained by it."""
+        layout.check(positions)
         entries, positions = table.view(layout.n_entries, layout.n_features_per_level), in_unit_box(positions)
         encoded = [_encode_level(positions, entries, level) for level in layout.levels]
         return torch.cat(encoded, -1)
@@ -164,19 +165,20 @@ class ReferenceKernels(Defaults):
 
 
 def in_unit_box(positions: Tensor) -> Tensor:
-    """Positions [N, 3], each coordinate brought to the nearest in [0, 1], NaN to 0; one that was not there has no gradient."""
+    """Positions [N, D], each coordinate brought to the nearest in [0, 1], NaN to 0; one that was not there has no gradient."""
     nearest = positions.detach().nan_to_num(0.0).clamp(0.0, 1.0)
     return torch.where((positions >= 0.0) & (positions <= 1.0), positions, nearest)
 
 
 def _encode_level(positions: Tensor, entries: Tensor, level: Level) -> Tensor:
-    """Trilinear interpolation in one level: [N, 3] -> [N, F]."""
+    """Linear interpolation along every axis in one level: [N, D] -> [N, F]."""
     lattice = positions * float(level.scale) + 0.5
     corner = torch.floor(lattice.detach())
     fraction = lattice - corner
     total: Tensor | float = 0.0
-    for bits in range(8):
-        offset = torch.tensor([bits & 1, bits >> 1 & 1, bits >> 2 & 1], device=positions.device)
+    n_dims = positions.shape[1]
+    for bits in range(2**n_dims):
+        offset = torch.tensor([bits >> axis & 1 for axis in range(n_dims)], device=positions.device)
         index = _entry_index(corner.long() + offset, level)
         weight = torch.where(offset.bool(), fraction, 1 - fraction).prod(-1, keepdim=True)
         total = total + weight * entries[index].to(weight.dtype)
@@ -185,12 +187,13 @@ def _encode_level(positions: Tensor, entries: Tensor, level: Level) -> Tensor:
 
 
 def _entry_index(corner: Tensor, level: Level) -> Tensor:
-    """Lattice point [N, 3] int64 -> entry of the whole table [N]."""
-    x, y, z = corner.unbind(-1)
-    if level.dense:
-        index = x + y * level.resolution + z * level.resolution**2
-    else:
-        index = (x * PRIMES[0] & UINT32) ^ (y * PRIMES[1] & UINT32) ^ (z * PRIMES[2] & UINT32)
+    """Lattice point [N, D] int64 -> entry of the whole table [N]."""
+    index = torch.zeros_like(corner[:, 0])
+    for axis, along in enumerate(corner.unbind(-1)):
+        if level.dense:
+            index = index + along * level.resolution**axis
+        else:
+            index = index ^ (along * PRIMES[axis] & UINT32)
     return level.offset + index % level.entries
 
 

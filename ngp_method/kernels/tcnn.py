@@ -112,7 +112,7 @@ def _prepared(module: nn.Module, n_params: int, what: str) -> nn.Module:
 @lru_cache(maxsize=16)
 def _grid(layout: HashGridLayout, device: torch.device) -> nn.Module:
     with _on(device):
-        return _prepared(load_module().Encoding(3, grid_config(layout)), layout.n_params, "hash grid")
+        return _prepared(load_module().Encoding(layout.n_dims, grid_config(layout)), layout.n_params, "hash grid")
 
 
 @lru_cache(maxsize=16)
@@ -208,6 +208,7 @@ class TcnnKernels(TritonKernels):
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface; ``features`` are made again, as the module's backward needs its own forward."""
+        layout.check(positions)
         if layout.n_features_per_level == 1:
             raise ValueError("The tcnn kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
         return _call(_grid(layout, table.device), in_unit_box(positions), table, layout.n_output_dims)

@@ -57,9 +57,9 @@ def _encode(
     return Encoded(dense.detach(), parameters.grad, positions.grad)
 
 
-def _dyadic(n: int) -> Tensor:
+def _dyadic(n: int, n_dims: int = 3) -> Tensor:
     """Multiples of 1/64 (a third of all coordinates on the border of a cell); the corners of the box among them."""
-    x = torch.randint(0, 65, (n, 3), generator=generator(n)).float() / 64
+    x = torch.randint(0, 65, (n, n_dims), generator=generator(n)).float() / 64
     x[:1], x[1:2] = 0.0, 1.0
     return x
 
@@ -69,11 +69,23 @@ def _inputs(n: int, layout: HashGridLayout) -> tuple[Tensor, Tensor]:
     return 2 * torch.rand(layout.n_params, generator=rng) - 1, torch.randn(n, layout.n_output_dims, generator=rng)
 
 
+def _refused(kernel_set: str, layout: HashGridLayout) -> bool:
+    """Whether the set has no such grids, and says so."""
+    if layout.n_dims == 3 or not kernel_set.startswith("triton"):
+        return False
+    with pytest.raises(ValueError, match="three dimensions only"):
+        kernels_of(kernel_set).hash_encode(torch.rand(4, layout.n_dims), torch.zeros(layout.n_params), layout)
+    return True
+
+
+@pytest.mark.parametrize("n_dims", [2, 3], ids=["plane", "space"])
 @pytest.mark.parametrize("features", [2, 4, 8])
 @pytest.mark.parametrize("n", SIZES)
-def test_hash_encode(kernel_set: str, n: int, features: int) -> None:
-    layout = HashGridLayout(n_features_per_level=features, **MIXED)
-    x, (table, c) = _dyadic(n), _inputs(n, layout)
+def test_hash_encode(kernel_set: str, n: int, features: int, n_dims: int) -> None:
+    layout = HashGridLayout(n_features_per_level=features, n_dims=n_dims, **MIXED)
+    if _refused(kernel_set, layout):
+        return
+    x, (table, c) = _dyadic(n, n_dims), _inputs(n, layout)
     table = readable(kernel_set, table)
     got = _encode(kernels_of(kernel_set), x, table, layout, c)
     truth = _encode(REFERENCE, x.double(), table.double(), layout, c.double())
@@ -90,12 +102,15 @@ def test_hash_encode(kernel_set: str, n: int, features: int) -> None:
     assert_near(got.positions, truth.positions, bound, "position gradient")
 
 
+@pytest.mark.parametrize("n_dims", [2, 3], ids=["plane", "space"])
 @pytest.mark.parametrize(("levels", "features", "finest"), [(16, 2, 2048), (8, 4, 2048), (4, 8, 64), (1, 2, 16)])
-def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, finest: int) -> None:
+def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, finest: int, n_dims: int) -> None:
     """Positions whose lattice coordinates are rounded: bounds follow from that rounding (see tolerances)."""
-    layout = HashGridLayout(levels, features, 13, 16, finest)
+    layout = HashGridLayout(levels, features, 13, 16, finest, n_dims)
+    if _refused(kernel_set, layout):
+        return
     n = 1000
-    x, (table, c) = torch.rand(n, 3, generator=generator(levels)), _inputs(n, layout)
+    x, (table, c) = torch.rand(n, n_dims, generator=generator(levels)), _inputs(n, layout)
     x[:1], x[1:2] = 0.0, 1.0
     table = readable(kernel_set, table)
     got = _encode(kernels_of(kernel_set), x, table, layout, c)
@@ -128,12 +143,11 @@ def _gathered(x: Tensor, c: Tensor, layout: HashGridLayout) -> np.ndarray:
     total = np.zeros((layout.n_entries, f))
     for number, level in enumerate(layout.levels):
         cell = np.floor(array(x) * float(level.scale) + 0.5).astype(np.uint64)
-        for corner in range(8):
-            px, py, pz = (cell + np.array([corner & 1, corner >> 1 & 1, corner >> 2 & 1], np.uint64)).T
-            if level.dense:
-                index = px + py * np.uint64(level.resolution) + pz * np.uint64(level.resolution**2)
-            else:
-                index = px ^ (py * np.uint64(2654435761)) ^ (pz * np.uint64(805459861))
+        for corner in range(1 << layout.n_dims):
+            index = np.zeros(len(cell), np.uint64)
+            for axis, prime in zip(range(layout.n_dims), (1, 2654435761, 805459861)):
+                along = cell[:, axis] + np.uint64(corner >> axis & 1)
+                index = index + along * np.uint64(level.resolution**axis) if level.dense else index ^ (along * np.uint64(prime))
             index = level.offset + (index % 2**32 % level.entries).astype(np.int64)
             np.add.at(total, index, np.abs(array(c))[:, number * f : (number + 1) * f])
     return total.reshape(-1)
@@ -305,3 +319,10 @@ def test_a_second_derivative_of_harmonics_is_refused(kernel_set: str) -> None:
     (slope,) = torch.autograd.grad((harmonics**2).sum(), leaf, create_graph=True)
     with pytest.raises(RuntimeError, match="differentiate twice"):
         slope.sum().backward()
+
+
+def test_positions_of_other_dimensions_are_refused(kernel_set: str) -> None:
+    layout = HashGridLayout(**MIXED)
+    for shape in ((4, 2), (4, 4), (3,)):
+        with pytest.raises(ValueError, match=r"takes positions \[N, 3\], not"):
+            kernels_of(kernel_set).hash_encode(torch.rand(*shape), torch.zeros(layout.n_params), layout)

@@ -36,17 +36,32 @@ def test_perceptrons_have_as_many_numbers_as_tiny_cuda_nn() -> None:
     assert colour.offsets == (0, 64 * 32, 64 * 32 + 64 * 64)
 
 
+@pytest.mark.parametrize("n_dims", [2, 3])
 @pytest.mark.parametrize("log2_table", [3, 14, 19, 24])
 @pytest.mark.parametrize("finest", [16, 17, 2048, 8192, 262144])
 @pytest.mark.parametrize("levels", [1, 2, 8, 16])
-def test_every_level_as_the_oracle_counts_it(levels: int, finest: int, log2_table: int) -> None:
-    layout = HashGridLayout(levels, 2, log2_table, 16, finest)
+def test_every_level_as_the_oracle_counts_it(levels: int, finest: int, log2_table: int, n_dims: int) -> None:
+    layout = HashGridLayout(levels, 2, log2_table, 16, finest, n_dims)
     # A single level has no growth: it is the coarsest.
-    expected = oracle.grid_levels(levels, log2_table, 16, finest)
+    expected = oracle.grid_levels(levels, log2_table, 16, finest, n_dims)
     got = [(float(v.scale), v.resolution, v.entries, v.offset, v.dense) for v in layout.levels]
     assert got == [(v.scale, v.resolution, v.entries, v.offset, v.dense) for v in expected]
     assert layout.n_entries == expected[-1].offset + expected[-1].entries
     assert all(v.scale.dtype == np.float32 for v in layout.levels)
+
+
+def test_a_plane_has_as_many_numbers_as_tiny_cuda_nn() -> None:
+    """Of instant-ngp's image: 16 levels of 2, and as many as fit of 2^24 and of 2^19 (grid.h counts resolution^2)."""
+    assert HashGridLayout(1, 2, 19, 16, 16, 2).n_params == 2 * 16 * 16
+    levels = HashGridLayout(16, 2, 19, 16, 4096, 2).levels
+    assert [level.dense for level in levels] == [level.resolution**2 <= 1 << 19 for level in levels]
+    assert levels[-1].entries == 1 << 19
+
+
+@pytest.mark.parametrize("n_dims", [1, 4])
+def test_other_dimensions_are_refused(n_dims: int) -> None:
+    with pytest.raises(ValueError, match=f"2 or 3 dimensions, not {n_dims}"):
+        HashGridLayout(n_dims=n_dims)
 
 
 def test_inputs_and_outputs_are_padded_to_sixteen() -> None:

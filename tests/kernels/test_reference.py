@@ -44,10 +44,11 @@ def test_hash_encode_on_whole_scales(kernel_set: str, features: int, dtype: torc
     _check_hash_encode(layout, _dyadic_positions(40), dtype, tol.LATTICE_EXACT)
 
 
+@pytest.mark.parametrize("n_dims", [2, 3])
 @pytest.mark.parametrize(("levels", "log2_table", "finest"), [(1, 8, 16), (4, 6, 300), (16, 10, 2048)])
-def test_hash_encode_anywhere(kernel_set: str, levels: int, log2_table: int, finest: int) -> None:
-    layout = HashGridLayout(levels, 2, log2_table, min(16, finest), finest)
-    x = torch.rand(24, 3, generator=generator(levels), dtype=torch.float64)
+def test_hash_encode_anywhere(kernel_set: str, levels: int, log2_table: int, finest: int, n_dims: int) -> None:
+    layout = HashGridLayout(levels, 2, log2_table, min(16, finest), finest, n_dims)
+    x = torch.rand(24, n_dims, generator=generator(levels), dtype=torch.float64)
     _check_hash_encode(layout, x, torch.float64, tol.ORACLE_64)
 
 
@@ -55,7 +56,8 @@ def _check_hash_encode(layout: HashGridLayout, x: Tensor, dtype: torch.dtype, re
     rng = generator(layout.n_params)
     table = (2 * torch.rand(layout.n_params, generator=rng) - 1).to(dtype)
     cotangent = torch.randn(x.shape[0], layout.n_output_dims, generator=rng).to(dtype)
-    levels = oracle.grid_levels(layout.n_levels, layout.log2_hashmap_size, layout.base_resolution, layout.finest_resolution)
+    sizes = (layout.n_levels, layout.log2_hashmap_size, layout.base_resolution, layout.finest_resolution, layout.n_dims)
+    levels = oracle.grid_levels(*sizes)
     entries = array(table).reshape(-1, layout.n_features_per_level)
     table.requires_grad_()
     positions = x.to(dtype).requires_grad_()

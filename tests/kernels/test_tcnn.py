@@ -79,9 +79,10 @@ def _compare(kernels: Kernels, layout: HashGridLayout | MLPLayout, inputs: list[
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("features", [2, 4, 8])
-def test_hash_grid(kernel_set: str, n: int, features: int) -> None:
-    layout, rng = replace(MIXED, n_features_per_level=features), generator(n, features)
-    x = torch.randint(0, 65, (n, 3), generator=rng).float() / 64
+@pytest.mark.parametrize("n_dims", [2, 3])
+def test_hash_grid(kernel_set: str, n: int, features: int, n_dims: int) -> None:
+    layout, rng = replace(MIXED, n_features_per_level=features, n_dims=n_dims), generator(n, features)
+    x = torch.randint(0, 65, (n, n_dims), generator=rng).float() / 64
     table, c = torch.randn(layout.n_params, generator=rng), torch.randn(n, layout.n_output_dims, generator=rng)
     _compare(load_kernels(kernel_set), layout, [table, x], c)
 
@@ -151,7 +152,7 @@ def test_the_grid_lies_where_tiny_cuda_nn_has_it(kernel_set: str) -> None:
         (5, 8, 15, 256),
     ):
         layout = HashGridLayout(levels, features, size, 16, finest)
-        for ours, theirs in zip(layout.levels, tcnn_stand_in.grid_levels(tcnn.grid_config(layout)), strict=True):
+        for ours, theirs in zip(layout.levels, tcnn_stand_in.grid_levels(tcnn.grid_config(layout), 3), strict=True):
             assert (ours.offset, ours.entries, ours.dense) == (theirs.offset, theirs.entries, theirs.dense)
             if ours.dense:  # a hashed level does not use its resolution
                 assert ours.resolution == theirs.resolution

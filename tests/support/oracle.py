@@ -9,6 +9,7 @@ Marching and compositing are in :mod:`oracle_volume`.
 from __future__ import annotations
 
 import decimal
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -45,7 +46,7 @@ class GridLevel:
     dense: bool
 
 
-def grid_levels(levels: int, log2_table: int, coarsest: int, finest: int) -> list[GridLevel]:
+def grid_levels(levels: int, log2_table: int, coarsest: int, finest: int, dims: int = 3) -> list[GridLevel]:
     """Sizes of all levels, the geometric progression in 60 decimal digits and only then rounded to float32."""
     found, offset = [], 0
     with decimal.localcontext() as context:
@@ -57,26 +58,27 @@ def grid_levels(levels: int, log2_table: int, coarsest: int, finest: int) -> lis
             exact = coarsest * growth**level - 1
             scale = float(np.float32(float(exact)))
             resolution = math.ceil(scale) + 1
-            cubed = resolution * resolution * resolution
-            entries = min((cubed + 7) // 8 * 8, 2**log2_table)
-            found.append(GridLevel(scale, resolution, entries, offset, cubed <= 2**log2_table))
+            points = math.prod([resolution] * dims)
+            entries = min((points + 7) // 8 * 8, 2**log2_table)
+            found.append(GridLevel(scale, resolution, entries, offset, points <= 2**log2_table))
             offset += entries
     return found
 
 
-def entry(level: GridLevel, x: int, y: int, z: int) -> int:
+def entry(level: GridLevel, *point: int) -> int:
     """Where a lattice point's features lie in the table, in entries."""
-    if level.dense:
-        index = x + y * level.resolution + z * level.resolution * level.resolution
-    else:
-        index = 0
-        for coordinate, factor in zip((x, y, z), HASH_FACTORS):
+    index, stride = 0, 1
+    for coordinate, factor in zip(point, HASH_FACTORS):
+        if level.dense:
+            index += coordinate * stride
+        else:
             index ^= (coordinate * factor) % 2**32
+        stride *= level.resolution
     return level.offset + index % level.entries
 
 
 def corners(level: GridLevel, position: Sequence[Any]) -> list[tuple[int, Any]]:
-    """The eight (entry, weight) of a position; complex positions give complex weights."""
+    """The (entry, weight) of all corners, four or eight; complex positions give complex weights."""
     whole, part = [], []
     for coordinate in position:
         lattice = coordinate * level.scale + 0.5
@@ -84,13 +86,11 @@ def corners(level: GridLevel, position: Sequence[Any]) -> list[tuple[int, Any]]:
         whole.append(cell)
         part.append(lattice - cell)
     found = []
-    for dx in (0, 1):
-        for dy in (0, 1):
-            for dz in (0, 1):
-                weight = 1.0
-                for step, fraction in zip((dx, dy, dz), part):
-                    weight = weight * (fraction if step else 1.0 - fraction)
-                found.append((entry(level, whole[0] + dx, whole[1] + dy, whole[2] + dz), weight))
+    for steps in itertools.product((0, 1), repeat=len(whole)):
+        weight = 1.0
+        for step, fraction in zip(steps, part):
+            weight = weight * (fraction if step else 1.0 - fraction)
+        found.append((entry(level, *(cell + step for cell, step in zip(whole, steps))), weight))
     return found
 
 
@@ -126,7 +126,7 @@ def hash_table_gradient(
 def hash_position_gradient(
     positions: np.ndarray, cotangent: np.ndarray, table: np.ndarray, levels: list[GridLevel]
 ) -> np.ndarray:
-    """[N, 3]; on a cell border the derivative of the cell above."""
+    """[N, D]; on a cell border the derivative of the cell above."""
     rows = []
     for position, row in zip(positions, cotangent):
 
@@ -134,7 +134,7 @@ def hash_position_gradient(
             return sum(c * v for c, v in zip(row, hash_encode([complex(v) for v in point], table, levels)))
 
         rows.append(complex_step(loss, position))
-    return np.array(rows).reshape(len(rows), 3)
+    return np.array(rows).reshape(len(rows), positions.shape[1])
 
 
 def legendre(degree: int, order: int, z: float) -> float:

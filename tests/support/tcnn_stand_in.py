@@ -21,7 +21,7 @@ from ngp_method.kernels.spherical import spherical_harmonics
 GRANULARITY = 256
 
 
-def grid_levels(config: dict[str, Any]) -> list[Level]:
+def grid_levels(config: dict[str, Any], n_dims: int) -> list[Level]:
     """Levels of a grid as tiny-cuda-nn lays them out: float32 arithmetic, entries in multiples of 8, at most 2^log2."""
     found, offset = [], 0
     growth = np.log2(np.float32(config["per_level_scale"]))
@@ -29,8 +29,9 @@ def grid_levels(config: dict[str, Any]) -> list[Level]:
         power = np.exp2(np.float32(index) * growth, dtype=np.float32)
         scale = np.float32(power * np.float32(config["base_resolution"]) - np.float32(1.0))
         resolution = int(np.ceil(scale)) + 1
-        entries = min((resolution**3 + 7) // 8 * 8, 1 << config["log2_hashmap_size"])
-        found.append(Level(scale, resolution, entries, offset, resolution**3 <= entries))
+        points = resolution**n_dims
+        entries = min((points + 7) // 8 * 8, 1 << config["log2_hashmap_size"])
+        found.append(Level(scale, resolution, entries, offset, points <= entries))
         offset += entries
     return found
 
@@ -93,15 +94,16 @@ class Encoding(Module):
     """HashGrid and SphericalHarmonics."""
 
     def __init__(self, n_input_dims: int, encoding_config: dict[str, Any], seed: int = 1337, dtype: Any = None) -> None:
-        assert n_input_dims == 3
         self.config = encoding_config
         if encoding_config["otype"] == "HashGrid":
             features = encoding_config["n_features_per_level"]
-            self.levels = grid_levels(encoding_config)
+            assert n_input_dims in (2, 3)
+            self.levels = grid_levels(encoding_config, n_input_dims)
             self.n_output_dims = features * len(self.levels)
             last = self.levels[-1]
             super().__init__((last.offset + last.entries) * features)
         else:
+            assert n_input_dims == 3
             assert encoding_config == {"otype": "SphericalHarmonics", "degree": 4}
             self.n_output_dims = 16
             super().__init__(0)

@@ -10,7 +10,10 @@ from torch import Tensor
 from ..adjoint import laid_out
 from ..gradients import first_order_only, kept_buffer, wanted
 from ..layout import HashGridLayout
-from . import buffers, hashgrid, hashgrid_slopes, pool
+from . import buffers, hashgrid, hashgrid_planar, hashgrid_slopes, pool
+
+KERNELS: dict[int, Any] = {2: hashgrid_planar, 3: hashgrid}
+"""Values and the table's gradient, by the dimensions of positions."""
 
 
 def copy_half(target: Tensor, source: Tensor) -> None:
@@ -26,7 +29,7 @@ def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool) -> 
     out_rows = features // 2 if paired else features
     out = torch.empty(layout.n_levels * out_rows, n, dtype=torch.int32 if paired else torch.float32)
     xs, target, source = x.numpy(), buffers.words(out), buffers.words(table.view(torch.int32))
-    shift = per_entry.bit_length() - 1
+    shift, kernels = per_entry.bit_length() - 1, KERNELS[layout.n_dims]
     ranges = pool.chunks(n, hashgrid.BLOCK)
 
     def task(chunk: int) -> None:
@@ -34,9 +37,9 @@ def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool) -> 
             part = source[level.offset * per_entry : (level.offset + level.entries) * per_entry]
             of_level = (level.scale, level.resolution, level.entries, level.dense, shift, index * out_rows)
             if half:
-                hashgrid.encode_half(xs, part, target, *of_level, paired, *ranges[chunk])
+                kernels.encode_half(xs, part, target, *of_level, paired, *ranges[chunk])
             else:
-                hashgrid.encode_float(xs, part, target, *of_level, *ranges[chunk])
+                kernels.encode_float(xs, part, target, *of_level, *ranges[chunk])
 
     pool.run(task, len(ranges))
     return out
@@ -46,7 +49,7 @@ def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridL
     """Add to the table's gradient: one level and two of its features to a task, dearest levels first."""
     features = layout.n_features_per_level
     paired = upstream.dtype == torch.int32
-    kernel = hashgrid.scatter_pairs if paired else hashgrid.scatter
+    kernel = KERNELS[layout.n_dims].scatter_pairs if paired else KERNELS[layout.n_dims].scatter
     rows = buffers.words(upstream) if paired else upstream.numpy()
     xs, target = x.numpy(), grad.numpy()
     tasks = [(index, column) for index in reversed(range(layout.n_levels)) for column in range(0, features, 2)]
@@ -67,7 +70,7 @@ def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridL
 def _position_gradient(
     x: Tensor, upstream: Tensor, table: Tensor, layout: HashGridLayout, n: int, along: Tensor | None = None
 ) -> Tensor:
-    """[N, 3], from upstream rows or pairs; its derivative along the directions ``along``, rows [3, n_padded], if given."""
+    """[N, D], from upstream rows or pairs; its derivative along the directions ``along``, rows [D, n_padded], if given."""
     features = layout.n_features_per_level
     rows, source, out = _rows(upstream, n).numpy(), table.detach().numpy(), torch.zeros_like(x)
     sides = (x.numpy(), x.numpy() if along is None else along.numpy(), along is not None)
@@ -86,7 +89,7 @@ def _position_gradient(
 
 
 def _features_along(x: Tensor, along: Tensor, table: Tensor, layout: HashGridLayout, n: int) -> Tensor:
-    """Derivative of the features along directions, float32 [N, C]; both given as rows [3, n_padded]."""
+    """Derivative of the features along directions, float32 [N, C]; both given as rows [D, n_padded]."""
     features, source = layout.n_features_per_level, table.detach().numpy()
     out = torch.zeros(layout.n_output_dims, x.shape[1])
     ranges = pool.chunks(n, 1)
@@ -176,7 +179,7 @@ class HashEncode(torch.autograd.Function):
 
 
 class PositionGradient(torch.autograd.Function):
-    """(gradient of features, positions, table, layout) -> gradient of positions [N, 3]."""
+    """(gradient of features, positions, table, layout) -> gradient of positions [N, D]."""
 
     @staticmethod
     def forward(ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:

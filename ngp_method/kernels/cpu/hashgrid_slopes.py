@@ -5,6 +5,9 @@ the same product of dual numbers (w, u), u being -scale * v or scale * v. The se
 place of the value: of the features (:func:`encode_along`), of their gradient by positions (:func:`position_gradient` with a
 direction) and by the table (:func:`scatter_along`). Rows and words are those of :mod:`.hashgrid`, and so is what a position
 outside [0, 1] counts as; along an axis on which it lies outside nothing changes with it.
+
+Of two dimensions, a cell has the four corners whose bit z is not set, at a fraction of zero along z: a weight of one, and a
+derivative of zero.
 """
 
 from __future__ import annotations
@@ -25,6 +28,14 @@ def _axis(x, v, scale):  # type: ignore[no-untyped-def]
     p = inner * scale + HALF
     cell = np.int64(p)
     return cell, p - np.float32(cell), (scale * v if x == inner else ZERO)
+
+
+@njit(nogil=True, cache=True, error_model="numpy", inline="always")
+def _third(x, v, i, along, scale):  # type: ignore[no-untyped-def]
+    """:func:`_axis` of sample i along z, and where there is no z the middle of nothing; v is read if ``along``."""
+    if x.shape[0] < 3:
+        return np.int64(0), ZERO, ZERO
+    return _axis(x[2, i], v[2, i] if along else ONE, scale)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
@@ -56,17 +67,17 @@ def encode_along(x, v, table, out, scale, resolution, entries, dense, features, 
     """Derivative of one level's features along a direction, into rows row .. row + features - 1 of out.
 
     Args:
-        x, v: float32 [3, n_padded] positions and directions.
+        x, v: float32 [D, n_padded] positions and directions.
         table: float32 words of this level.
         out: float32 [rows, n_padded].
     """
     for i in range(begin, end):
         ix, fx, ux = _axis(x[0, i], v[0, i], scale)
         iy, fy, uy = _axis(x[1, i], v[1, i], scale)
-        iz, fz, uz = _axis(x[2, i], v[2, i], scale)
+        iz, fz, uz = _third(x, v, i, True, scale)
         for f in range(features):
             out[row + f, i] = ZERO
-        for corner in range(8):
+        for corner in range(1 << x.shape[0]):
             slope = _slope(corner, fx, fy, fz, ux, uy, uz)
             at = _entry(ix, iy, iz, corner, resolution, entries, dense) * features
             for f in range(features):
@@ -80,19 +91,19 @@ def position_gradient(  # type: ignore[no-untyped-def]
     """Add d(features of one level) / d(position), times the upstream gradient, to out; or its derivative along a direction.
 
     Args:
-        x: float32 [3, n_padded].
-        v: float32 [3, n_padded] directions, read if ``along``.
+        x: float32 [D, n_padded].
+        v: float32 [D, n_padded] directions, read if ``along``.
         along: the derivative is asked for.
         table: float32 words of this level (the float32 parameters, whatever the forward pass read).
         upstream: float32 [rows, n_padded] gradients; rows row .. row + features - 1 are this level's.
-        out: float32 [3, n_padded], added to.
+        out: float32 [D, n_padded], added to.
     """
     for i in range(begin, end):
         ix, fx, ux = _axis(x[0, i], v[0, i] if along else ONE, scale)
         iy, fy, uy = _axis(x[1, i], v[1, i] if along else ONE, scale)
-        iz, fz, uz = _axis(x[2, i], v[2, i] if along else ONE, scale)
+        iz, fz, uz = _third(x, v, i, along, scale)
         dx = dy = dz = ZERO
-        for corner in range(8):
+        for corner in range(1 << x.shape[0]):
             at = _entry(ix, iy, iz, corner, resolution, entries, dense) * features
             value = ZERO
             for f in range(features):
@@ -111,7 +122,7 @@ def position_gradient(  # type: ignore[no-untyped-def]
             out[0, i] += scale * dx
         if ZERO <= x[1, i] <= ONE:
             out[1, i] += scale * dy
-        if ZERO <= x[2, i] <= ONE:
+        if x.shape[0] > 2 and ZERO <= x[2, i] <= ONE:
             out[2, i] += scale * dz
 
 
@@ -120,15 +131,15 @@ def scatter_along(x, v, rows, grad, scale, resolution, entries, dense, features,
     """Add the gradient of one level's entries, that of the features' derivative along a direction.
 
     Args:
-        x, v: float32 [3, n_padded] positions and directions.
+        x, v: float32 [D, n_padded] positions and directions.
         rows: float32 [C, n_padded] gradients; rows row .. row + features - 1 are this level's.
         grad: float32 gradient of this level's entries, features of an entry side by side.
     """
     for i in range(n):
         ix, fx, ux = _axis(x[0, i], v[0, i], scale)
         iy, fy, uy = _axis(x[1, i], v[1, i], scale)
-        iz, fz, uz = _axis(x[2, i], v[2, i], scale)
-        for corner in range(8):
+        iz, fz, uz = _third(x, v, i, True, scale)
+        for corner in range(1 << x.shape[0]):
             slope = _slope(corner, fx, fy, fz, ux, uy, uz)
             at = _entry(ix, iy, iz, corner, resolution, entries, dense) * features
             for f in range(features):

@@ -78,6 +78,7 @@ class CpuKernels(Defaults):
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
         """See the interface."""
+        layout.check(positions)
         if layout.n_features_per_level == 1:
             raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
         half = self.half_tables.of(table) if self.reads_half else None
