@@ -17,6 +17,7 @@ import torch
 from ngp_method.kernels import KERNEL_SETS, choose_kernels, load_kernels
 from ngp_method.kernels.interface import Kernels
 from ngp_method.kernels.triton import device as triton_device
+from ngp_method.kernels.triton import warm as triton_warm
 from support import kernel_guard, tcnn_stand_in
 from support.kernel_cases import SETS, host_modules, nan_memory  # noqa: F401 - a fixture
 
@@ -88,22 +89,23 @@ def _gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], name: str
 def test_auto_on_a_gpu_is_triton_and_says_why(
     capability: tuple[int, int], name: str, hip: str | None, precision: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """And, where they are not in Triton's cache for this chip, that kernels are compiled first."""
+    """And, where Triton's cache has none for this chip, its kernels are compiled before the first step, and said to be."""
     _gpu(monkeypatch, capability, name, hip)
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    line = f"kernels: triton (auto, Triton compiles for this GPU): Triton on {name}, {precision}"
-    slow = "; its kernels are compiled as they are needed, once on this machine: the first steps take longer"
-    chip = "gfx942" if hip else 10 * capability[0] + capability[1]
-    for number, said in enumerate(("", "no json", '{"target": {}}', '{"target": {"arch": 61}}')):
-        assert choose_kernels("auto", "cuda")[1] == line + slow
-        (tmp_path / str(number)).mkdir()
-        (tmp_path / str(number) / "walk.json").write_text(said)
-    assert choose_kernels("auto", "cuda")[1] == line + slow
-    (tmp_path / "0" / "walk.json").write_text(json.dumps({"target": {"arch": chip}}))
+    monkeypatch.setattr(triton_warm, "compile_all", lambda dtype: 3 if dtype == getattr(torch, precision) else 0)
     for device in ("cuda", torch.device("cuda:0")):
         kernels, why = choose_kernels("auto", device)
         assert kernels.name == "triton"
-        assert why == line
+        assert why == f"kernels: triton (auto, Triton compiles for this GPU): Triton on {name}, {precision}"
+    said = ["compiles its kernels for this GPU, once on this machine ...", "has compiled 3 kernels"]
+    chip = "gfx942" if hip else 10 * capability[0] + capability[1]
+    for number, entry in enumerate(("", "no json", '{"target": {}}', '{"target": {"arch": 61}}')):
+        assert [line.split(" in ")[0] for line in kernels.warm_up()] == said
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "walk.json").write_text(entry)
+    assert [line.split(" in ")[0] for line in kernels.warm_up()] == said
+    (tmp_path / "0" / "walk.json").write_text(json.dumps({"target": {"arch": chip}}))
+    assert list(kernels.warm_up()) == []
 
 
 def test_auto_on_a_gpu_that_triton_refuses_stops_with_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,6 +20,7 @@ from ngp_method.kernels import Composited, load_kernels
 from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.method_configs import lite_config
+from ngp_method.studio import captured
 from ngp_method.studio import model as model_module
 from ngp_method.studio.model import InstantHashModel, without_normals
 from ngp_method.studio.optimizers import NgpAdam
@@ -254,8 +255,12 @@ def test_ray_count_follows_the_budget_and_is_capped(trained: InstantHashPipeline
     budget = RayBudget(samples, max_rays=960)
     budget.begin(64)
     monkeypatch.setattr(trained.model.training_step, "budget", budget)
-    parent: Any = InstantHashPipeline.__mro__[1]
-    monkeypatch.setattr(parent, "get_train_loss_dict", lambda self, step: (budget.adapt(*found), {}, {}))
+
+    def train(model: InstantHashModel, bundle: RayBundle, batch: dict[str, Any]) -> Any:
+        budget.adapt(*found)
+        return {}, {}
+
+    monkeypatch.setattr(captured, "train", train)
     found = (64, 0, 0)  # batch after batch that meets nothing
     for step in range(12):
         trained.get_train_loss_dict(step)
