@@ -1,6 +1,6 @@
 """Position encodings: values of one interface, so that one can be put in another's place (the paper's first figure).
 
-An encoding owns its parameters as flat float32 vectors, if it has any, and turns positions in [0, 1]^3 into features
+An encoding owns its parameters as flat float32 vectors, if it has any, and turns positions in [0, 1]^d into features
 (see :mod:`..kernels.interface`). ``build_encoding`` is the table from names to values.
 """
 
@@ -28,18 +28,25 @@ class EncodingSettings:
     base_resolution: int = 16
     finest_resolution: int = 2048
     n_frequencies: int = 12
+    n_dims: int = 3
 
     @property
     def grid(self) -> HashGridLayout:
         """The multiresolution hash grid of these settings."""
         return HashGridLayout(
-            self.n_levels, self.n_features_per_level, self.log2_hashmap_size, self.base_resolution, self.finest_resolution
+            self.n_levels,
+            self.n_features_per_level,
+            self.log2_hashmap_size,
+            self.base_resolution,
+            self.finest_resolution,
+            self.n_dims,
         )
 
 
 class Encoding(nn.Module):
-    """Positions [N, 3] in [0, 1] -> features, ``n_output_dims`` of them."""
+    """Positions [N, n_dims] in [0, 1] -> features, ``n_output_dims`` of them."""
 
+    n_dims: int
     n_output_dims: int
     differentiable = True
 
@@ -52,7 +59,7 @@ class Encoding(nn.Module):
 
         Args:
             kernels: what computes.
-            positions: [N, 3].
+            positions: [N, n_dims].
             table: the parameters to use (the trained ones or their average); None where there are none.
             features: features of just these positions, computed before: only gradients are wanted.
         """
@@ -61,7 +68,7 @@ class Encoding(nn.Module):
     def encode_mlp(
         self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
     ) -> Tensor:
-        """Positions [N, 3] -> the first ``rows`` outputs of a perceptron on their features, without gradients."""
+        """Positions [N, n_dims] -> the first ``rows`` outputs of a perceptron on their features, without gradients."""
         with torch.no_grad():
             return kernels.mlp([self.encode(kernels, positions, table)], weights, layout, rows)
 
@@ -71,7 +78,7 @@ class GridEncoding(Encoding):
 
     def __init__(self, layout: HashGridLayout) -> None:
         super().__init__()
-        self.layout = layout
+        self.layout, self.n_dims = layout, layout.n_dims
         self.n_output_dims = layout.n_output_dims
         self.params = TrainedVector(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
 
@@ -95,10 +102,10 @@ class GridEncoding(Encoding):
 class FrequencyEncoding(Encoding):
     """sin and cos of 2^k pi x for k = 0 .. n - 1 (NeRF, equation 4)."""
 
-    def __init__(self, n_frequencies: int) -> None:
+    def __init__(self, n_frequencies: int, n_dims: int = 3) -> None:
         super().__init__()
-        self.n_frequencies = n_frequencies
-        self.n_output_dims = 6 * n_frequencies
+        self.n_frequencies, self.n_dims = n_frequencies, n_dims
+        self.n_output_dims = 2 * n_dims * n_frequencies
 
     def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """See the interface."""
@@ -110,7 +117,9 @@ class FrequencyEncoding(Encoding):
 class IdentityEncoding(Encoding):
     """The bare coordinates, moved to [-1, 1]."""
 
-    n_output_dims = 3
+    def __init__(self, n_dims: int = 3) -> None:
+        super().__init__()
+        self.n_dims = self.n_output_dims = n_dims
 
     def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
         """See the interface."""
@@ -121,18 +130,23 @@ def _hash(s: EncodingSettings) -> Encoding:
     return GridEncoding(s.grid)
 
 
+DENSE_POINTS = 1 << 21
+"""Most points of the finest level of a dense grid: 128^3 as in the paper's figure 2 (c) and (d), 1448^2 in a plane."""
+
+
 def _dense(s: EncodingSettings) -> Encoding:
-    # Every level dense: the table may be as large as the finest level. 128 as in the paper's figure 2 (c) and (d).
-    finest = max(s.base_resolution, min(s.finest_resolution, 128))
-    size = math.ceil(3 * math.log2(finest + 1)) + 1
-    return GridEncoding(HashGridLayout(s.n_levels, s.n_features_per_level, size, s.base_resolution, finest))
+    # Every level dense: the table may be as large as the finest level.
+    most = int(DENSE_POINTS ** (1 / s.n_dims) + 1e-9)
+    finest = max(s.base_resolution, min(s.finest_resolution, most))
+    size = math.ceil(s.n_dims * math.log2(finest + 1)) + 1
+    return GridEncoding(HashGridLayout(s.n_levels, s.n_features_per_level, size, s.base_resolution, finest, s.n_dims))
 
 
 ENCODINGS: dict[str, Callable[[EncodingSettings], Encoding]] = {
     "hash": _hash,
     "dense": _dense,
-    "frequency": lambda s: FrequencyEncoding(s.n_frequencies),
-    "none": lambda s: IdentityEncoding(),
+    "frequency": lambda s: FrequencyEncoding(s.n_frequencies, s.n_dims),
+    "none": lambda s: IdentityEncoding(s.n_dims),
 }
 
 

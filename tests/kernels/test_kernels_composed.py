@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from ngp_method.fields.network import xavier_uniform
+from ngp_method.fields.averaged import xavier_uniform
 from ngp_method.kernels.layout import HashGridLayout, MLPLayout
 from ngp_method.kernels.samples import PackedSamples, packed_info_from_counts, ray_indices_from_counts
 from support import tolerances as tol
@@ -18,6 +18,7 @@ REFERENCE = kernels_of("reference")
 GRIDS = {
     "16x2": HashGridLayout(16, 2, 11, 16, 512),
     "8x4": HashGridLayout(8, 4, 11, 8, 256),
+    "plane 16x2": HashGridLayout(16, 2, 11, 16, 512, 2),
 }
 
 
@@ -37,13 +38,14 @@ def assert_same(kernel_set: str, got: Tensor, composed: Tensor, truth: Tensor) -
 
 @pytest.mark.parametrize("n", SIZES)
 @pytest.mark.parametrize("shape", GRIDS)
-@pytest.mark.parametrize("rows", [1, 16])
-def test_encoding_and_density_network(kernel_set: str, n: int, shape: str, rows: int) -> None:
+@pytest.mark.parametrize(("rows", "hidden"), [(1, 1), (16, 1), (1, 2), (3, 2)])
+def test_encoding_and_network(kernel_set: str, n: int, shape: str, rows: int, hidden: int) -> None:
+    """One hidden layer for the density, two for functions."""
     kernels, grid, random = kernels_of(kernel_set), GRIDS[shape], generator(n, rows)
     torch.manual_seed(n)
-    layout = MLPLayout(grid.n_output_dims, 16)
+    layout = MLPLayout(grid.n_output_dims, 16 if hidden == 1 else rows, 64, hidden)
     weights, table = xavier_uniform(layout), torch.randn(grid.n_params, generator=random)
-    positions = torch.rand(n, 3, generator=random)
+    positions = torch.rand(n, grid.n_dims, generator=random)
     positions[: n // 8] = (positions[: n // 8] * 4).round() / 4  # cell borders, 0 and 1
     got = kernels.encode_mlp(positions, table, weights, grid, layout, rows)
     composed = kernels.mlp([kernels.hash_encode(positions, table, grid)], weights, layout, rows)
