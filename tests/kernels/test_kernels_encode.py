@@ -69,22 +69,11 @@ def _inputs(n: int, layout: HashGridLayout) -> tuple[Tensor, Tensor]:
     return 2 * torch.rand(layout.n_params, generator=rng) - 1, torch.randn(n, layout.n_output_dims, generator=rng)
 
 
-def _refused(kernel_set: str, layout: HashGridLayout) -> bool:
-    """Whether the set has no such grids, and says so."""
-    if layout.n_dims == 3 or not kernel_set.startswith("triton"):
-        return False
-    with pytest.raises(ValueError, match="three dimensions only"):
-        kernels_of(kernel_set).hash_encode(torch.rand(4, layout.n_dims), torch.zeros(layout.n_params), layout)
-    return True
-
-
 @pytest.mark.parametrize("n_dims", [2, 3], ids=["plane", "space"])
 @pytest.mark.parametrize("features", [2, 4, 8])
 @pytest.mark.parametrize("n", SIZES)
 def test_hash_encode(kernel_set: str, n: int, features: int, n_dims: int) -> None:
     layout = HashGridLayout(n_features_per_level=features, n_dims=n_dims, **MIXED)
-    if _refused(kernel_set, layout):
-        return
     x, (table, c) = _dyadic(n, n_dims), _inputs(n, layout)
     table = readable(kernel_set, table)
     got = _encode(kernels_of(kernel_set), x, table, layout, c)
@@ -107,8 +96,6 @@ def test_hash_encode(kernel_set: str, n: int, features: int, n_dims: int) -> Non
 def test_hash_encode_anywhere(kernel_set: str, levels: int, features: int, finest: int, n_dims: int) -> None:
     """Positions whose lattice coordinates are rounded: bounds follow from that rounding (see tolerances)."""
     layout = HashGridLayout(levels, features, 13, 16, finest, n_dims)
-    if _refused(kernel_set, layout):
-        return
     n = 1000
     x, (table, c) = torch.rand(n, n_dims, generator=generator(levels)), _inputs(n, layout)
     x[:1], x[1:2] = 0.0, 1.0

@@ -59,7 +59,7 @@ class HashEncode(torch.autograd.Function):
 
 
 class PositionGradient(torch.autograd.Function):
-    """(gradient of features, positions, table, float16 table or None, layout) -> gradient of positions [N, 3]."""
+    """(gradient of features, positions, table, float16 table or None, layout) -> gradient of positions [N, n_dims]."""
 
     @staticmethod
     def forward(
@@ -122,7 +122,7 @@ def hash_encode(
     """Multiresolution hash encoding, twice differentiable (see the interface).
 
     Args:
-        positions: [N, 3] float32 in [0, 1], any strides.
+        positions: [N, n_dims] float32 in [0, 1], any strides.
         table: [n_params] float32.
         half: float16 copy of the table to read instead; gradients go to ``table``. Also for bfloat16 features: float16 has the
             better mantissa, and entries are far from its limits.

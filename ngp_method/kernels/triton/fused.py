@@ -68,7 +68,7 @@ def encode_mlp(
     """Perceptron on the hash encoding.
 
     Args:
-        positions: [N, 3] float32 in [0, 1], any strides.
+        positions: [N, n_dims] float32 in [0, 1], any strides.
         table: [n_params] float32, or its float16 copy.
         weights: [n_params] float32.
         grid, layout: levels and widths.
@@ -89,7 +89,7 @@ def encode_mlp(
         # A program for each tile: beside its 16,384 look-ups, to read the matrices is nothing.
         encode_mlp_kernel[(triton.cdiv(n, blocks.samples),)](
             positions, *positions.stride(), table, levels(grid, device), weights.contiguous(), out, n,
-            L=grid.n_levels, F=grid.n_features_per_level, **shape_constants(layout, dtype, rows),
+            L=grid.n_levels, F=grid.n_features_per_level, DIMS=grid.n_dims, **shape_constants(layout, dtype, rows),
             BLOCK=blocks.samples, **blocks.options(),
         )  # fmt: skip
     return out

@@ -23,49 +23,49 @@ PLAIN = ["n", "x_n", "x_c", "raw_n", "raw_c", "d_n", "d_c"]
 
 
 @triton.jit
-def level_features(x, y, z, table, levels, level, F: tl.constexpr):  # type: ignore[no-untyped-def]
+def level_features(x, y, z, table, levels, level, F: tl.constexpr, DIMS: tl.constexpr):  # type: ignore[no-untyped-def]
     """Features of positions [BLOCK] in one level -> float32 [BLOCK, F]."""
     scale, resolution, entries, offset, dense = level_numbers(levels, level)
     f = tl.arange(0, F)
-    return interpolated(x, y, z, x, y, z, table + offset * F, f, scale, resolution, entries, dense, F, False)
+    return interpolated(x, y, z, x, y, z, table + offset * F, f, scale, resolution, entries, dense, F, DIMS, False)
 
 
 @triton.jit
 def levels_2(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr
+    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr
 ):
     """``level`` and ``level + STEP``, joined along a new last axis. (Three functions, as Triton 3.2 has neither lists nor
     recursion.)"""
     return tl.join(
-        level_features(x, y, z, table, levels, level, F),
-        level_features(x, y, z, table, levels, level + STEP, F),
+        level_features(x, y, z, table, levels, level, F, DIMS),
+        level_features(x, y, z, table, levels, level + STEP, F, DIMS),
     )
 
 
 @triton.jit
 def levels_4(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr
+    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr
 ):
     """Levels ``level``, + STEP, + 2 STEP, + 3 STEP; the last axis is the lowest bit of their order."""
     return tl.join(
-        levels_2(x, y, z, table, levels, level, 2 * STEP, F),
-        levels_2(x, y, z, table, levels, level + STEP, 2 * STEP, F),
+        levels_2(x, y, z, table, levels, level, 2 * STEP, F, DIMS),
+        levels_2(x, y, z, table, levels, level + STEP, 2 * STEP, F, DIMS),
     )
 
 
 @triton.jit
 def sixteen_features(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, F: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr
+    x, y, z, table, levels, level, F: tl.constexpr, DIMS: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr
 ):
     """Features of positions [BLOCK] in 16 / F levels from ``level`` on -> tile [BLOCK, 16], level-minor (f * 16 / F + l)."""
     if F == 8:
-        tile = levels_2(x, y, z, table, levels, level, 1, F)
+        tile = levels_2(x, y, z, table, levels, level, 1, F, DIMS)
     elif F == 4:
-        tile = levels_4(x, y, z, table, levels, level, 1, F)
+        tile = levels_4(x, y, z, table, levels, level, 1, F, DIMS)
     else:
         tile = tl.join(
-            levels_4(x, y, z, table, levels, level, 2, F),
-            levels_4(x, y, z, table, levels, level + 1, 2, F),
+            levels_4(x, y, z, table, levels, level, 2, F, DIMS),
+            levels_4(x, y, z, table, levels, level + 1, 2, F, DIMS),
         )
     # Rounded after the reshape, not before: what comes straight from a reshape, Triton (3.9, sm_100) wants to reshape in shared
     # memory, and the compiler aborts.
@@ -92,13 +92,13 @@ def sixteen_harmonics(x, y, z, DTYPE: tl.constexpr, BLOCK: tl.constexpr):  # typ
 @triton.jit(do_not_specialize=PLAIN)
 def encode_mlp_kernel(  # type: ignore[no-untyped-def]
     x, x_n, x_c, table, levels, weights, out, n,
-    L: tl.constexpr, F: tl.constexpr, INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr, HIDDEN: tl.constexpr,
-    ROWS: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+    L: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr,
+    HIDDEN: tl.constexpr, ROWS: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Positions -> outputs of the perceptron on their features.
 
     Args:
-        x: float32 [n, 3], strides (x_n, x_c).
+        x: float32 [n, DIMS], strides (x_n, x_c).
         table: [entries of all levels, F], 16-byte aligned. levels: int64 [L, 8], see hash_cells.py.
         weights, out, and the constants: as in :func:`~.mlp_kernels.forward_kernel`. L and L * F are powers of two.
     """
@@ -110,10 +110,10 @@ def encode_mlp_kernel(  # type: ignore[no-untyped-def]
     m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         s = first + tl.arange(0, BLOCK)
-        x0, x1, x2 = coordinates(x, s, x_n, x_c, s < n)
+        x0, x1, x2 = coordinates(x, s, x_n, x_c, s < n, DIMS)
         sums = tl.zeros([BLOCK, W], tl.float32)
         for level in range(0, L, 16 // F):
-            a = sixteen_features(x0, x1, x2, table, levels, level, F, DTYPE, BLOCK)
+            a = sixteen_features(x0, x1, x2, table, levels, level, F, DIMS, DTYPE, BLOCK)
             w = cast(tl.load(columns + level * F, mask=r < WIDTH, other=0.0), DTYPE)
             sums = product(a, tl.trans(w), sums)
         h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)
@@ -138,7 +138,7 @@ def sh_mlp_kernel(  # type: ignore[no-untyped-def]
     m1, m2, w_out = later_matrices(inner, WIDTH, W, HIDDEN, ROWS, OUT, DTYPE)
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         s = first + tl.arange(0, BLOCK)
-        x, y, z = coordinates(d, tl.load(ray_indices + s, mask=s < n, other=0), d_n, d_c, s < n)
+        x, y, z = coordinates(d, tl.load(ray_indices + s, mask=s < n, other=0), d_n, d_c, s < n, 3)
         a0 = cast(part(raw, raw_n, raw_c, first, n, C, P, BLOCK, RUNS), DTYPE)
         a1 = sixteen_harmonics(x, y, z, DTYPE, BLOCK)
         sums = first_layer(a0, a1, a1, w0, w1, w2, 16, 0, BLOCK, W)

@@ -3,6 +3,9 @@
 A position x in [0, 1] lies at x * scale + 0.5 in a level's lattice. Entries are counted within their level; they fit 31 bits
 even when multiplied by 8 features (a level has at most 2^28 entries, see layout.py), where a level begins needs 64.
 
+A grid of two dimensions (DIMS) has no z: its cell and fraction are 0 (:func:`third`), which is what one factor less means for
+entries and weights, and the corners with z + 1 are left out where there are none.
+
 Weights are products over the axes of ``1 - fraction`` or ``fraction``. Their derivative along a direction v is the same product
 of dual numbers (w, u): u is -scale * v or scale * v. Kernels with DIRECTIONAL compute that derivative in place of the value:
 this is all that the second order needs.
@@ -35,6 +38,10 @@ OPTIONS = {"num_warps": 4, "num_stages": 1, **FUSED}
 """How every hash-grid kernel is launched. No stages: without a matrix product there is nothing to prefetch for."""
 
 
+SHAPES = (("16x2", 2, 3), ("8x4", 4, 3), ("plane 16x2", 2, 2))
+"""Layouts that the kernels are compiled for ahead of time: name, features of an entry, dimensions."""
+
+
 def block_of(count: int) -> int:
     """Rows of a program: eight times as many in the interpreter, which takes as long for a small program as for a large one."""
     return 8 * count if interpreted() else count
@@ -51,12 +58,16 @@ def level_numbers(levels, level):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def coordinates(points, i, per_point, per_axis, live):  # type: ignore[no-untyped-def]
-    """Rows i of [n, 3], strides (per_point, per_axis), any of them 2^31 numbers away -> x, y, z; zero where not live."""
+def coordinates(points, i, per_point, per_axis, live, DIMS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Rows i of [n, DIMS], strides (per_point, per_axis), any of them 2^31 numbers away -> x, y, z; zero where not live."""
     at = points + i.to(tl.int64) * per_point
     x = tl.load(at, mask=live, other=0.0)
     y = tl.load(at + per_axis, mask=live, other=0.0)
-    return x, y, tl.load(at + 2 * per_axis, mask=live, other=0.0)
+    if DIMS == 3:
+        z = tl.load(at + 2 * per_axis, mask=live, other=0.0)
+    else:
+        z = tl.zeros_like(x)
+    return x, y, z
 
 
 @triton.jit
@@ -79,6 +90,15 @@ def lattice(x, scale):  # type: ignore[no-untyped-def]
     at = tl.math.fma(unit(x), nothing + scale, nothing) + 0.5
     cell = tl.floor(at)
     return cell.to(tl.int32).to(tl.uint32), at - cell
+
+
+@triton.jit
+def third(z, scale, DIMS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """:func:`lattice` of z where there is one, else cell and fraction 0."""
+    if DIMS == 3:
+        return lattice(z, scale)
+    else:
+        return tl.zeros_like(z).to(tl.uint32), tl.zeros_like(z)
 
 
 @triton.jit

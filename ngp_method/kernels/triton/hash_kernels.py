@@ -1,9 +1,9 @@
 """Hash grid: features of positions, and the gradient of positions.
 
-Bound by memory: 8 look-ups a sample and level. An entry's features are one vector load. Levels are the slow axis of the grid,
-so that one level's table is all that is wanted from the L2 cache at a time; a sample's position is read once a level for it,
-which is an order of magnitude less. The numbers of the levels lie in a small table on the device rather than in arguments: the
-level is a program's index, and Triton cannot index arguments.
+Bound by memory: 8 look-ups a sample and level (4 in two dimensions). An entry's features are one vector load. Levels are the
+slow axis of the grid, so that one level's table is all that is wanted from the L2 cache at a time; a sample's position is read
+once a level for it, which is an order of magnitude less. The numbers of the levels lie in a small table on the device rather
+than in arguments: the level is a program's index, and Triton cannot index arguments.
 
 Tiles: [BLOCK] samples, [BLOCK, PART] their features; PART features are at most 16 bytes of the table, the widest load there is,
 so that all features of a sample lie in one thread and no tile goes through shared memory.
@@ -20,6 +20,7 @@ from . import aot
 from .hash_cells import (
     OPTIONS,
     PLAIN,
+    SHAPES,
     block_of,
     coordinates,
     face,
@@ -28,6 +29,7 @@ from .hash_cells import (
     lattice,
     level_numbers,
     rounded,
+    third,
     weight,
 )
 
@@ -43,8 +45,9 @@ def entry_features(source, entry, f, F: tl.constexpr):  # type: ignore[no-untype
 
 @triton.jit
 def interpolated(  # type: ignore[no-untyped-def]
-    x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F: tl.constexpr, DIRECTIONAL: tl.constexpr
-):
+    x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense,
+    F: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr,
+):  # fmt: skip
     """Features f of positions [BLOCK] in one level, or their derivative along the direction v -> float32 [BLOCK, PART].
 
     Args:
@@ -53,7 +56,7 @@ def interpolated(  # type: ignore[no-untyped-def]
     """
     px, fx = lattice(x0, scale)
     py, fy = lattice(x1, scale)
-    pz, fz = lattice(x2, scale)
+    pz, fz = third(x2, scale, DIMS)
     ux = scale * inward(x0, v0)
     uy = scale * inward(x1, v1)
     uz = scale * inward(x2, v2)
@@ -66,25 +69,27 @@ def interpolated(  # type: ignore[no-untyped-def]
     sums = tl.zeros([x0.shape[0], f.shape[0]], tl.float32)
     sums += weight(wx, vx, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
     sums += weight(wx, vx, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
-    sums += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
-    sums += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    if DIMS == 3:
+        sums += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
+        sums += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
     e0, e1, e2, e3 = four_entries(px + 1, py, pz, resolution, entries, dense)
     sums += weight(fx, ux, gy, -uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e0, f, F)
     sums += weight(fx, ux, fy, uy, gz, -uz, DIRECTIONAL)[:, None] * entry_features(source, e1, f, F)
-    sums += weight(fx, ux, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
-    sums += weight(fx, ux, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
+    if DIMS == 3:
+        sums += weight(fx, ux, gy, -uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e2, f, F)
+        sums += weight(fx, ux, fy, uy, fz, uz, DIRECTIONAL)[:, None] * entry_features(source, e3, f, F)
     return sums
 
 
 @triton.jit(do_not_specialize=PLAIN)
 def encode_kernel(  # type: ignore[no-untyped-def]
     x, direction, table, levels, out, n, x_n, x_c, v_n, v_c, out_n, out_c,
-    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIRECTIONAL: tl.constexpr,
+    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr,
 ):  # fmt: skip
     """Features of one level, or their derivative along the direction: a program has BLOCK samples and PART of F features.
 
     Args:
-        x, direction: float32 [n, 3], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL.
+        x, direction: float32 [n, DIMS], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL.
         table: [entries of all levels, F], 16-byte aligned.
         levels: int64 [L, 8], see hash_cells.py.
         out: [n, L * F], strides (out_n, out_c).
@@ -94,13 +99,13 @@ def encode_kernel(  # type: ignore[no-untyped-def]
     scale, resolution, entries, offset, dense = level_numbers(levels, level)
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live)
+    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live, DIMS)
     v0, v1, v2 = x0, x1, x2
     if DIRECTIONAL:
-        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live)
+        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live, DIMS)
     f = tl.arange(0, PART)
     source = table + offset * F + first
-    sums = interpolated(x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F, DIRECTIONAL)
+    sums = interpolated(x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F, DIMS, DIRECTIONAL)
     to = out + sample.to(tl.int64) * out_n + (level * F + first).to(tl.int64) * out_c
     for column in tl.static_range(PART):
         # One column after the other: stored whole, the tile would be turned over in shared memory first.
@@ -110,28 +115,31 @@ def encode_kernel(  # type: ignore[no-untyped-def]
 
 @triton.jit
 def four_corners(  # type: ignore[no-untyped-def]
-    source, e0, e1, e2, e3, up, f, wx, ux, sx, fy, uy, fz, uz, F: tl.constexpr, DIRECTIONAL: tl.constexpr
+    source, e0, e1, e2, e3, up, f, wx, ux, sx, fy, uy, fz, uz, F: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr
 ):
-    """What four corners of one x add to the gradient of a sample's position, in cells: three [BLOCK]."""
+    """What the corners of one x, four or two, add to the gradient of a sample's position, in cells: three [BLOCK]."""
     gy = 1.0 - fy
     gz = 1.0 - fz
     d0 = tl.sum(entry_features(source, e0, f, F) * up, 1)
     d1 = tl.sum(entry_features(source, e1, f, F) * up, 1)
-    d2 = tl.sum(entry_features(source, e2, f, F) * up, 1)
-    d3 = tl.sum(entry_features(source, e3, f, F) * up, 1)
     along_x = d0 * face(gy, -uy, gz, -uz, DIRECTIONAL) + d1 * face(fy, uy, gz, -uz, DIRECTIONAL)
-    along_x += d2 * face(gy, -uy, fz, uz, DIRECTIONAL) + d3 * face(fy, uy, fz, uz, DIRECTIONAL)
-    along_y = (d1 - d0) * face(wx, ux, gz, -uz, DIRECTIONAL) + (d3 - d2) * face(wx, ux, fz, uz, DIRECTIONAL)
-    along_z = (d2 - d0) * face(wx, ux, gy, -uy, DIRECTIONAL) + (d3 - d1) * face(wx, ux, fy, uy, DIRECTIONAL)
+    along_y = (d1 - d0) * face(wx, ux, gz, -uz, DIRECTIONAL)
+    along_z = tl.zeros_like(fz)
+    if DIMS == 3:
+        d2 = tl.sum(entry_features(source, e2, f, F) * up, 1)
+        d3 = tl.sum(entry_features(source, e3, f, F) * up, 1)
+        along_x += d2 * face(gy, -uy, fz, uz, DIRECTIONAL) + d3 * face(fy, uy, fz, uz, DIRECTIONAL)
+        along_y += (d3 - d2) * face(wx, ux, fz, uz, DIRECTIONAL)
+        along_z = (d2 - d0) * face(wx, ux, gy, -uy, DIRECTIONAL) + (d3 - d1) * face(wx, ux, fy, uy, DIRECTIONAL)
     return sx * along_x, along_y, along_z
 
 
 @triton.jit(do_not_specialize=[*PLAIN, "programs"])
 def position_kernel(  # type: ignore[no-untyped-def]
     x, direction, table, levels, up, out, n, programs, x_n, x_c, v_n, v_c, up_n, up_c,
-    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIRECTIONAL: tl.constexpr,
+    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr,
 ):  # fmt: skip
-    """Gradient of positions, [n, 3] contiguous: of sum(up * features), or of its derivative along the direction.
+    """Gradient of positions, [n, DIMS] contiguous: of sum(up * features), or of its derivative along the direction.
 
     All levels in one program, whose sums stay in registers.
 
@@ -142,10 +150,10 @@ def position_kernel(  # type: ignore[no-untyped-def]
     """
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live)
+    x0, x1, x2 = coordinates(x, sample, x_n, x_c, live, DIMS)
     v0, v1, v2 = x0, x1, x2
     if DIRECTIONAL:
-        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live)
+        v0, v1, v2 = coordinates(direction, sample, v_n, v_c, live, DIMS)
     f = tl.arange(0, PART)
     row = up + (sample.to(tl.int64) * up_n)[:, None] + (f.to(tl.int64) * up_c)[None, :]
     dx = tl.zeros([BLOCK], tl.float32)
@@ -157,7 +165,7 @@ def position_kernel(  # type: ignore[no-untyped-def]
         scale, resolution, entries, offset, dense = level_numbers(levels, level)
         px, fx = lattice(x0, scale)
         py, fy = lattice(x1, scale)
-        pz, fz = lattice(x2, scale)
+        pz, fz = third(x2, scale, DIMS)
         ux = scale * inward(x0, v0)
         uy = scale * inward(x1, v1)
         uz = scale * inward(x2, v2)
@@ -168,14 +176,15 @@ def position_kernel(  # type: ignore[no-untyped-def]
             vx = ux if bit else -ux
             e0, e1, e2, e3 = four_entries(px + bit, py, pz, resolution, entries, dense)
             sx = 1.0 if bit else -1.0
-            ax, ay, az = four_corners(source, e0, e1, e2, e3, g, f, wx, vx, sx, fy, uy, fz, uz, F, DIRECTIONAL)
+            ax, ay, az = four_corners(source, e0, e1, e2, e3, g, f, wx, vx, sx, fy, uy, fz, uz, F, DIMS, DIRECTIONAL)
             dx += scale * ax
             dy += scale * ay
             dz += scale * az
-    to = out + sample.to(tl.int64) * 3
+    to = out + sample.to(tl.int64) * DIMS
     tl.store(to, inward(x0, dx), mask=live)
     tl.store(to + 1, inward(x1, dy), mask=live)
-    tl.store(to + 2, inward(x2, dz), mask=live)
+    if DIMS == 3:
+        tl.store(to + 2, inward(x2, dz), mask=live)
 
 
 def part_of(features: int, table_bytes: int) -> int:
@@ -184,15 +193,15 @@ def part_of(features: int, table_bytes: int) -> int:
 
 
 def variants() -> list[aot.Variant]:
-    """Both kernels for the layouts 16x2 and 8x4, in low precision from a float16 table; float16 with and without training."""
+    """Both kernels for each of SHAPES, in low precision from a float16 table; float16 with and without training."""
     whole = dict.fromkeys(("n", "x_n", "x_c", "v_n", "v_c"), "i32")
     tensors = {"x": "*fp32", "direction": "*fp32", "levels": "*i64"}
     # In training, float16 has features and their gradients in float32 (see encode.py).
     kinds = (("bfloat16", "*fp16", "*bf16"), ("float16", "*fp16", "*fp16"), ("float16 trained", "*fp16", "*fp32"),
              ("float32", "*fp32", "*fp32"))  # fmt: skip
     found = []
-    for (name, table, features), (shape, F), order in product(kinds, (("16x2", 2), ("8x4", 4)), ("", "_directional")):
-        given = {"F": F, "PART": F, "BLOCK": BLOCK, "DIRECTIONAL": bool(order), **OPTIONS}
+    for (name, table, features), (shape, F, dims), order in product(kinds, SHAPES, ("", "_directional")):
+        given = {"F": F, "PART": F, "BLOCK": BLOCK, "DIMS": dims, "DIRECTIONAL": bool(order), **OPTIONS}
         common = {**tensors, "table": table, **whole}
         encode = {**common, "out": features, "out_n": "i32", "out_c": "i32"}
         position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}

@@ -28,12 +28,12 @@ def levels(layout: HashGridLayout, device: torch.device) -> Tensor:
 def _gathering(table: Tensor, layout: HashGridLayout, direction: Tensor | None) -> dict[str, Any]:
     """What the two kernels that read the table are compiled and launched with."""
     part = hash_kernels.part_of(layout.n_features_per_level, table.element_size())
-    sizes = {"F": layout.n_features_per_level, "PART": part, "BLOCK": hash_kernels.BLOCK}
+    sizes = {"F": layout.n_features_per_level, "PART": part, "BLOCK": hash_kernels.BLOCK, "DIMS": layout.n_dims}
     return {**sizes, "DIRECTIONAL": direction is not None, **OPTIONS}
 
 
 def encode(x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype, direction: Tensor | None = None) -> Tensor:
-    """Features (or their derivative along a direction [N, 3]) in ``dtype`` from a table of any float type."""
+    """Features (or their derivative along a direction [N, n_dims]) in ``dtype`` from a table of any float type."""
     n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
     out = empty_runs(n, layout.n_output_dims, dtype, x.device)
     if n:
@@ -47,9 +47,9 @@ def encode(x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype,
 def position_gradient(
     grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
 ) -> Tensor:
-    """[N, 3] gradient of sum(grad * features), or of its derivative along a direction."""
+    """[N, n_dims] gradient of sum(grad * features), or of its derivative along a direction."""
     n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
-    out = torch.empty(n, 3, device=x.device)
+    out = torch.empty(n, layout.n_dims, device=x.device)
     if n:
         hash_kernels.position_kernel[(triton.cdiv(n, given["BLOCK"]),)](
             x, v, table, levels(layout, x.device), grad, out, n, layout.n_output_dims // given["PART"],
@@ -70,5 +70,6 @@ def add_table_gradient(
         grid = (triton.cdiv(n, block * run), count * features // part)
         hash_scatter.scatter_kernel[grid](
             x, v, levels(layout, x.device), grad, target, n, start, 1, *x.stride(), *v.stride(), *grad.stride(),
-            F=features, PART=part, BLOCK=block, RUN=run, PACKED=vectors, DIRECTIONAL=direction is not None, **OPTIONS,
+            F=features, PART=part, BLOCK=block, RUN=run, DIMS=layout.n_dims, PACKED=vectors,
+            DIRECTIONAL=direction is not None, **OPTIONS,
         )  # fmt: skip

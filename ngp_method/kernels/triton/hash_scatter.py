@@ -30,7 +30,7 @@ import triton.language as tl
 from ..layout import HashGridLayout
 from . import aot
 from .device import interpreted
-from .hash_cells import OPTIONS, PLAIN, block_of, four_entries, inward, lattice, level_numbers, weight
+from .hash_cells import OPTIONS, PLAIN, SHAPES, block_of, four_entries, inward, lattice, level_numbers, third, weight
 
 RUN = 8
 """Samples that a thread walks on the levels where it pays."""
@@ -93,27 +93,29 @@ def add_corner(gradient, entry, sums, f, f_stride, live, F: tl.constexpr, PACKED
 
 @triton.jit
 def add_cell(  # type: ignore[no-untyped-def]
-    gradient, x, y, z, s0, s1, s2, s3, f, f_stride, live, resolution, entries, dense, F: tl.constexpr, PACKED: tl.constexpr
-):
-    """Add the sums of the four corners of one x."""
+    gradient, x, y, z, s0, s1, s2, s3, f, f_stride, live, resolution, entries, dense,
+    F: tl.constexpr, DIMS: tl.constexpr, PACKED: tl.constexpr,
+):  # fmt: skip
+    """Add the sums of the corners of one x, four or two."""
     e0, e1, e2, e3 = four_entries(x, y, z, resolution, entries, dense)
     add_corner(gradient, e0, s0, f, f_stride, live, F, PACKED)
     add_corner(gradient, e1, s1, f, f_stride, live, F, PACKED)
-    add_corner(gradient, e2, s2, f, f_stride, live, F, PACKED)
-    add_corner(gradient, e3, s3, f, f_stride, live, F, PACKED)
+    if DIMS == 3:
+        add_corner(gradient, e2, s2, f, f_stride, live, F, PACKED)
+        add_corner(gradient, e3, s3, f, f_stride, live, F, PACKED)
 
 
 @triton.jit(do_not_specialize=[*PLAIN, "f_stride", "start"])
 def scatter_kernel(  # type: ignore[no-untyped-def]
     x, direction, levels, up, gradient, n, start, f_stride, x_n, x_c, v_n, v_c, up_n, up_c,
-    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, RUN: tl.constexpr,
+    F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, RUN: tl.constexpr, DIMS: tl.constexpr,
     PACKED: tl.constexpr, DIRECTIONAL: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient of one level's entries: a program has BLOCK runs of RUN samples and PART of F features.
 
     Args:
-        x, direction: float32 [n, 3], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL: the gradient is
-            then that of the derivative along it.
+        x, direction: float32 [n, DIMS], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL: the gradient
+            is then that of the derivative along it.
         levels: int64 [L, 8], see hash_cells.py.
         up: [n, L * F] gradient of the features, strides (up_n, up_c).
         gradient: float32 [entries of all levels, F], 16-byte aligned, added to.
@@ -146,15 +148,18 @@ def scatter_kernel(  # type: ignore[no-untyped-def]
         # Past the end: the last sample again, with a gradient of zero.
         sample = tl.minimum(run + step, n - 1).to(tl.int64)
         at = x + sample * x_n + lanes
-        x0, x1, x2 = tl.load(at), tl.load(at + x_c), tl.load(at + 2 * x_c)
+        x0, x1 = tl.load(at), tl.load(at + x_c)
+        x2 = x0
+        if DIMS == 3:
+            x2 = tl.load(at + 2 * x_c)
         px, fx = lattice(x0, scale)
         py, fy = lattice(x1, scale)
-        pz, fz = lattice(x2, scale)
+        pz, fz = third(x2, scale, DIMS)
         px += bit.to(tl.uint32)
         g = tl.load(row + sample * up_n + f * up_c + bit * 0, mask=run + step < n, other=0.0).to(tl.float32)
         if RUN > 1:
             left = ((px != qx) | (py != qy) | (pz != qz)) & live & (bit * 0 + step > 0)
-            add_cell(target, qx, qy, qz, s0, s1, s2, s3, f, f_stride, left & some, resolution, entries, dense, F, PACKED)
+            add_cell(target, qx, qy, qz, s0, s1, s2, s3, f, f_stride, left & some, resolution, entries, dense, F, DIMS, PACKED)
             some = some & (left == 0)
             s0 = tl.where(left, 0.0, s0)
             s1 = tl.where(left, 0.0, s1)
@@ -167,20 +172,23 @@ def scatter_kernel(  # type: ignore[no-untyped-def]
             along = direction + sample * v_n + lanes
             ux = scale * inward(x0, tl.load(along))
             uy = scale * inward(x1, tl.load(along + v_c))
-            uz = scale * inward(x2, tl.load(along + 2 * v_c))
+            uz = fz
+            if DIMS == 3:
+                uz = scale * inward(x2, tl.load(along + 2 * v_c))
         wx = tl.where(bit == 1, fx, 1.0 - fx)
         vx = tl.where(bit == 1, ux, -ux)
         gy = 1.0 - fy
         gz = 1.0 - fz
         s0 += weight(wx, vx, gy, -uy, gz, -uz, DIRECTIONAL) * g
         s1 += weight(wx, vx, fy, uy, gz, -uz, DIRECTIONAL) * g
-        s2 += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL) * g
-        s3 += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL) * g
+        if DIMS == 3:
+            s2 += weight(wx, vx, gy, -uy, fz, uz, DIRECTIONAL) * g
+            s3 += weight(wx, vx, fy, uy, fz, uz, DIRECTIONAL) * g
         qx = px
         qy = py
         qz = pz
         some = some | any_gradient(g, PACKED)
-    add_cell(target, qx, qy, qz, s0, s1, s2, s3, f, f_stride, live & some, resolution, entries, dense, F, PACKED)
+    add_cell(target, qx, qy, qz, s0, s1, s2, s3, f, f_stride, live & some, resolution, entries, dense, F, DIMS, PACKED)
 
 
 def block(part: int, vectors: bool) -> int:
@@ -189,15 +197,15 @@ def block(part: int, vectors: bool) -> int:
 
 
 def variants() -> list[aot.Variant]:
-    """With and without vectors, merging and not, for the layouts 16x2 and 8x4."""
+    """With and without vectors, merging and not, for each of SHAPES."""
     whole = dict.fromkeys(("n", "start", "f_stride", "x_n", "x_c", "v_n", "v_c", "up_n", "up_c"), "i32")
     tensors = {"x": "*fp32", "direction": "*fp32", "levels": "*i64", "gradient": "*fp32"}
     found = []
-    for vectors, (shape, F), run, order, kind in product(
-        (True, False), (("16x2", 2), ("8x4", 4)), (1, RUN), ("", "_directional"), ("bfloat16", "float32")
+    for vectors, (shape, F, dims), run, order, kind in product(
+        (True, False), SHAPES, (1, RUN), ("", "_directional"), ("bfloat16", "float32")
     ):
-        given = {"F": F, "PART": F, "BLOCK": block(F, vectors), "RUN": run, "PACKED": vectors, "DIRECTIONAL": bool(order)}
+        given = {"F": F, "PART": F, "BLOCK": block(F, vectors), "RUN": run, "DIMS": dims, "PACKED": vectors}
         signature = {**tensors, **whole, "up": "*bf16" if kind == "bfloat16" else "*fp32"}
         name = f"hash_scatter{order}/{shape} run {run}{' packed' if vectors else ''}/{kind}"
-        found.append(aot.variant(name, scatter_kernel, signature, {**given, **OPTIONS}))
+        found.append(aot.variant(name, scatter_kernel, signature, {**given, "DIRECTIONAL": bool(order), **OPTIONS}))
     return found

@@ -77,16 +77,10 @@ class TritonKernels(Defaults):
         return batch.enter_box(rays_o, directions, aabb, near, far)
 
     def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
-        """See the interface; of three dimensions."""
-        self._check(positions, layout)
+        """See the interface."""
+        layout.check(positions)
         half = self.half_tables.of(table) if self.low_precision else None
         return encode.hash_encode(positions, table, half, layout, self.dtype, features)
-
-    @staticmethod
-    def _check(positions: Tensor, layout: HashGridLayout) -> None:
-        layout.check(positions)
-        if layout.n_dims != 3:
-            raise ValueError("The triton kernels have hash grids of three dimensions only; use the kernels cpu or reference.")
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""
@@ -99,8 +93,8 @@ class TritonKernels(Defaults):
     def encode_mlp(
         self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
     ) -> Tensor:
-        """See the interface; of three dimensions."""
-        self._check(positions, grid)
+        """See the interface."""
+        grid.check(positions)
         source = self.half_tables.of(table) if self.low_precision else table.detach()
         return fused.encode_mlp(positions, source, weights, grid, layout, self.dtype, rows)
 

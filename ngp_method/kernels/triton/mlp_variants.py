@@ -11,10 +11,14 @@ from ..layout import MLPLayout
 from . import aot
 from .fused import encode_blocks, shape_constants
 from .fused_kernels import encode_mlp_kernel, sh_mlp_kernel
+from .hash_cells import SHAPES
 from .mlp_kernels import backward_kernel, forward_kernel
 from .mlp_launch import MOST_PARTS, Blocks, blocks_of, constants, rounds, takes
 
 TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"}
+
+COMMON = {"weights": "*fp32", "out": "*fp32", "n": "i32"}
+"""Arguments that both fused kernels have."""
 
 Parts = Sequence[tuple[int, str]]
 """(Features, type) of each part."""
@@ -60,18 +64,22 @@ def _backward(
     return found
 
 
+def _encoded(
+    shape: tuple[str, int, int], layout: MLPLayout, dtype: torch.dtype, rows: int, nowhere: tuple[str, ...]
+) -> aot.Variant:
+    """Encoding and perceptron in one kernel, of 32 features."""
+    name, features, dims = shape
+    table = "*fp32" if dtype == torch.float32 else "*fp16"
+    signature = {"x": "*fp32", "x_n": "i32", "x_c": "i32", "table": table, "levels": "*i64", **COMMON}
+    fixed = {"L": 32 // features, "F": features, "DIMS": dims, **shape_constants(layout, dtype, rows)}
+    name = f"fused_encode_mlp/{name}/{rows}/{layout.n_neurons}x{layout.n_hidden_layers}/{str(dtype).removeprefix('torch.')}"
+    return _variant(name, encode_mlp_kernel, signature, fixed, encode_blocks(layout, dtype), nowhere)
+
+
 def _fused(kind: str, layouts: tuple[MLPLayout, MLPLayout], dtype: torch.dtype, nowhere: tuple[str, ...]) -> list[aot.Variant]:
     density, color = layouts
-    found, size = [], f"{density.n_neurons}x1/{kind}"
-    common = {"weights": "*fp32", "out": "*fp32", "n": "i32"}
-    table = "*fp32" if dtype == torch.float32 else "*fp16"
-    signature = {"x": "*fp32", "x_n": "i32", "x_c": "i32", "table": table, "levels": "*i64", **common}
-    for shape, levels, features in (("16x2", 16, 2), ("8x4", 8, 4)):
-        for rows in (1, 16):
-            fixed = {"L": levels, "F": features, **shape_constants(density, dtype, rows)}
-            name = f"fused_encode_mlp/{shape}/{rows}/{size}"
-            found.append(_variant(name, encode_mlp_kernel, signature, fixed, encode_blocks(density, dtype), nowhere))
-    signature = {"raw": "*fp32", "raw_n": "i32", "raw_c": "i32", "d": "*fp32", "d_n": "i32", "d_c": "i32", **common}
+    found = [_encoded(shape, density, dtype, rows, nowhere) for shape in SHAPES if shape[2] == 3 for rows in (1, 16)]
+    signature = {"raw": "*fp32", "raw_n": "i32", "raw_c": "i32", "d": "*fp32", "d_n": "i32", "d_c": "i32", **COMMON}
     signature["ray_indices"] = "*i32"
     fixed = {"C": 16, "P": 16, "RUNS": True, **shape_constants(color, dtype, 3)}
     name = f"fused_sh_mlp/{color.n_neurons}x2/{kind}"
@@ -79,8 +87,24 @@ def _fused(kind: str, layouts: tuple[MLPLayout, MLPLayout], dtype: torch.dtype, 
     return found
 
 
+def _function(kind: str, dtype: torch.dtype, features: str, nowhere: tuple[str, ...]) -> list[aot.Variant]:
+    """Networks of functions, a picture's in two dimensions and a distance's in three: two hidden layers on the encoding, as
+    instant-ngp has them (``configs/image/base.json``, ``configs/sdf/base.json``)."""
+    found = []
+    for shape in SHAPES:
+        if shape[1] == 2:
+            rows = 3 if shape[2] == 2 else 1
+            layout = MLPLayout(32, rows, 64, 2)
+            found.append(_encoded(shape, layout, dtype, rows, nowhere))
+            for given in dict.fromkeys((TYPES[dtype], features)):
+                name = f"function_forward/{rows} from {given[1:]}/{kind}"
+                found.append(_forward(name, [(32, given)], layout, dtype, rows, nowhere))
+            found += _backward(f"function_backward/{rows}/{kind}", [(32, features)], layout, dtype, rows, False, nowhere)
+    return found
+
+
 def variants() -> list[aot.Variant]:
-    """Density and colour networks of 64 and 128 neurons, in every dtype."""
+    """Density and colour networks of 64 and 128 neurons, and functions of 64, in every dtype."""
     found: list[aot.Variant] = []
     for dtype, kind in ((torch.bfloat16, "bfloat16"), (torch.float16, "float16"), (torch.float32, "float32")):
         # Turing's matrix units are cuBLAS's alone (see mlp_composed.py).
@@ -100,4 +124,5 @@ def variants() -> list[aot.Variant]:
             found += _backward(f"mlp_backward/{width}x1/{kind}", [(32, features)], density, dtype, 16, True, nowhere)
             found += _backward(f"mlp_backward/{width}x2/{kind}", parts, color, dtype, 3, False, nowhere)
             found += _fused(kind, (density, color), dtype, nowhere)
+        found += _function(kind, dtype, features, turing)
     return found

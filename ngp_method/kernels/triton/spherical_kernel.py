@@ -70,7 +70,7 @@ def spherical_kernel(d, out, n, d_n, d_c, out_n, out_c, BLOCK: tl.constexpr):  #
     """d float32 [n, 3], strides (d_n, d_c) -> out [n, 16], strides (out_n, out_c); see ..spherical for the forms."""
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    x, y, z = coordinates(d, sample, d_n, d_c, live)
+    x, y, z = coordinates(d, sample, d_n, d_c, live, 3)
     row = out + sample.to(tl.int64) * out_n
     put(row, 0, band_0(x), out_c, live)
     h1, h2, h3 = band_1(x, y, z)
@@ -107,7 +107,7 @@ def gradient_kernel(d, up, out, n, d_n, d_c, up_n, up_c, out_n, out_c, BLOCK: tl
     """
     sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     live = sample < n
-    x, y, z = coordinates(d, sample, d_n, d_c, live)
+    x, y, z = coordinates(d, sample, d_n, d_c, live, 3)
     row = up + sample.to(tl.int64) * up_n
     g = taken(row, 4, up_c, live) * C2_XY
     d_x = y * g - taken(row, 3, up_c, live) * C1
