@@ -44,6 +44,9 @@ PICTURE_ENDINGS = frozenset(
 )
 """What the names of pictures end in, those included that were converted before training."""
 
+UNLIST = "put a sound file there or unlist it"
+"""How a broken picture of a scene is mended."""
+
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _TURNING = (5, 6, 7, 8)
@@ -84,8 +87,12 @@ def reads_heif() -> bool:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, mend: str = UNLIST) -> Iterator[Image.Image]:
     """A picture file opened by Pillow, or by tifffile where Pillow does not know a TIFF's layout of samples.
+
+    Args:
+        path: the file.
+        mend: what the sentence for a broken file ends with.
 
     Raises:
         UserError: unreadable, of a kind that needs another package, or an error of :data:`IMAGE_ERRORS` inside the block.
@@ -101,7 +108,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
         with image:
             yield image
     except IMAGE_ERRORS as error:
-        fail(unreadable(path, error))
+        fail(unreadable(path, error, mend))
 
 
 def _planes_of_16_bits(image: TiffImagePlugin.TiffImageFile) -> bool:
@@ -186,9 +193,9 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
-def unreadable(path: Path, error: BaseException) -> str:
+def unreadable(path: Path, error: BaseException, mend: str = UNLIST) -> str:
     """The sentence for a file that is no image, or a broken one."""
-    return f"{path} cannot be read as an image ({reason_of(error, path)}); put a sound file there or unlist it."
+    return f"{path} cannot be read as an image ({reason_of(error, path)}); {mend}."
 
 
 def reason_of(error: BaseException, path: Path) -> str:
