@@ -248,6 +248,6 @@ def _with_clear(
     if header.clear is None:
         return samples
     colour = np.frombuffer(header.clear[: 2 * _STORED[header.kind]], ">u2")
-    full = np.iinfo(samples.dtype).max
+    full = 2 ** (8 * samples.dtype.itemsize) - 1
     alpha = np.where((stored == colour).all(-1, keepdims=True), 0, full).astype(samples.dtype)
     return np.concatenate([samples, alpha], axis=-1)

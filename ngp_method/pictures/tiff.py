@@ -66,7 +66,7 @@ def read_tiff(path: Path) -> Stored:
     straighten = associated and dtype.kind == "u"
     if straighten:
         notes.append("Colours that were multiplied by alpha are divided by it.")
-    mapped = None
+    mapped: npt.NDArray[Any] | None = None
     if offset is not None and stored_dtype.str in _KEPT and not (inverted or straighten):
         shape = (samples, height, width) if planar else (height, width, samples)
         if offset + int(np.prod(shape)) * stored_dtype.itemsize > path.stat().st_size:
@@ -78,7 +78,7 @@ def read_tiff(path: Path) -> Stored:
         for rows in _rows(path, planar and not straighten):
             rows = rows.astype(out, copy=False)
             if inverted:
-                rows = np.iinfo(out).max - rows if out.kind == "u" else 1 - rows
+                rows = (1 if out.kind == "f" else 2 ** (8 * out.itemsize) - 1) - rows
             yield _straight(rows) if straighten else rows
 
     shape = (height, width, samples)

@@ -154,5 +154,5 @@ def _ssim_plane(
             vx, vy, cov = max(xx - mx * mx, np.float32(0)), max(yy - my * my, np.float32(0)), xy - mx * my
             mx, my = mx + np.float32(0.5), my + np.float32(0.5)
             luminance = (2 * mx * my + _C1) / (mx * mx + my * my + _C1)
-            total += luminance * (2 * cov + _C2) / (vx + vy + _C2)
+            total += float(luminance * (2 * cov + _C2) / (vx + vy + _C2))
     return total
