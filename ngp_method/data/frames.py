@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ngp_method.data.decoding import is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json
 from ngp_method.data.views import POSE_TOLERANCE, View, check_pose, turns
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import is_picture
 
 
 def read_poses(path: Path, frames: Sequence[Json]) -> list[NDArray[np.float64]]:

@@ -19,9 +19,10 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from rich.progress import track
 from torch import Tensor
 
-from ngp_method.data.decoding import Header, decode, read_header
+from ngp_method.data.decoding import decode
 from ngp_method.data.masks import MaskFiles, decode_mask, say_blank
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import Header, read_header
 
 
 def must_turn(path: Path, found: Header, expected: tuple[int, int], factor: float) -> bool:

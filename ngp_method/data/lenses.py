@@ -16,12 +16,12 @@ from typing import Any, cast
 import numpy as np
 from nerfstudio.cameras.cameras import CAMERA_MODEL_TO_TYPE, CameraType
 
-from ngp_method.data.decoding import Header
 from ngp_method.data.distortion import OPENCV, UNDISTORT, six_numbers
 from ngp_method.data.messages import say_once
 from ngp_method.data.values import Json, number, numbers
 from ngp_method.data.views import Lens, check_focal, same_shape
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import Header
 
 UNREAD_LENSES = ("ftheta_p0", "latlong", "equirectangular")
 """instant-ngp's keys of lenses that are not computed here."""

@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngp_method.data.capture import Capture, natural_key
-from ngp_method.data.decoding import IMAGE_SUFFIXES, is_picture
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import spelling
 from ngp_method.data.pictures import IMAGE_FOLDERS, copies_in, fit_to_pictures, say_copies
 from ngp_method.data.views import Lens, View, check_focal, check_pose, turns
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import IMAGE_SUFFIXES, is_picture
 
 FILE = "poses_bounds.npy"
 

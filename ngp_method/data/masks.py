@@ -18,10 +18,10 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from PIL import Image
 from torch import Tensor
 
-from ngp_method.data.decoding import Header, is_picture, opened, read_header, turned
 from ngp_method.data.messages import say_once
 from ngp_method.data.views import View, same_shape
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import Header, is_picture, opened, read_header, turned
 
 LOSSY_BLACK = 0.25
 """Up to this share of the brightest byte a mask in a lossy format is black: compression leaves noise along edges,"""

@@ -19,8 +19,8 @@ from nerfstudio.data.utils import colmap_parsing_utils as model_files
 from numpy.typing import NDArray
 
 from ngp_method.data.messages import say_once
-from ngp_method.data.views import reason_of
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import reason_of
 
 LENSES: dict[int, tuple[str, int]] = {
     0: ("SIMPLE_PINHOLE", 3),

@@ -15,9 +15,9 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote
 
-from ngp_method.data.decoding import IMAGE_SUFFIXES, PICTURE_ENDINGS, reads_heif
 from ngp_method.data.messages import say_once
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import IMAGE_SUFFIXES, PICTURE_ENDINGS, reads_heif
 
 HEIF_SUFFIXES = (".heic", ".heif")
 

@@ -13,11 +13,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from ngp_method.data.decoding import is_picture, read_header
 from ngp_method.data.messages import say_once
 from ngp_method.data.paths import COPIES, common_tail, role_of, slashes, spelling
 from ngp_method.data.views import View, same_shape
 from ngp_method.errors import fail
+from ngp_method.pictures.opening import is_picture, read_header
 
 IMAGE_FOLDERS = ("images", "input", "rgb", "image", ".")
 

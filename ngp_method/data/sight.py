@@ -17,9 +17,10 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
 
-from ngp_method.data.decoding import opened, to_color
+from ngp_method.data.decoding import to_color
 from ngp_method.data.poses import nearest_to_axes
 from ngp_method.data.views import View
+from ngp_method.pictures.opening import opened
 
 CONVERGENCE = 0.01
 """Least mean squared sine of the viewing directions' angles for them to have a focus (5.7 degrees rms)."""

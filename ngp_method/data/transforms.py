@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ngp_method.data.capture import NgpFrame
-from ngp_method.data.decoding import Header, read_header
 from ngp_method.data.frames import matrix_of, read_poses, say_unread
 from ngp_method.data.lenses import read_lens, states_size
 from ngp_method.data.masks import find_dynamic_mask, say_masks
@@ -27,6 +26,7 @@ from ngp_method.data.values import Json, number, numbers
 from ngp_method.data.views import View
 from ngp_method.errors import fail
 from ngp_method.kernels.scene import MAX_AABB_SCALE
+from ngp_method.pictures.opening import Header, read_header
 
 NGP_KEYS = ("aabb_scale", "scale", "offset", "aabb")
 """Keys that instant-ngp alone reads: they say where the unit cube lies."""

@@ -85,17 +85,6 @@ def same_shape(found: tuple[int, int], stated: tuple[int, int]) -> bool:
     return low <= high
 
 
-def unreadable(path: Path, error: BaseException) -> str:
-    """The sentence for a file that is no image, or a broken one."""
-    return f"{path} cannot be read as an image ({reason_of(error, path)}); put a sound file there or unlist it."
-
-
-def reason_of(error: BaseException, path: Path) -> str:
-    """An exception's text without the path, which the sentence around it names already."""
-    text = str(error).replace(str(path), "it").replace("''", "").strip()
-    return text or type(error).__name__
-
-
 def check_pose(matrix: Any, where: str) -> NDArray[np.float64]:
     """A camera-to-world matrix as [3, 4] float64, with a uniform scale taken out of its rotation.
 

@@ -12,12 +12,12 @@ import pytest
 import tifffile
 from PIL import Image, features
 
-from ngp_method.data import decoding
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.checks import check_data
-from ngp_method.data.decoding import decode, read_header
+from ngp_method.data.decoding import decode
 from ngp_method.data.images import ByteDataset, check_memory
 from ngp_method.errors import UserError
+from ngp_method.pictures.opening import read_header, reads_heif
 from support import scenes
 
 DEEP = np.arange(0, 65536, 257, dtype=np.uint16).reshape(16, 16)
@@ -104,7 +104,7 @@ def test_floating_point_is_refused(tmp_path: Path) -> None:
 
 
 def test_heic_names_the_package_that_reads_it(tmp_path: Path) -> None:
-    if decoding.reads_heif():
+    if reads_heif():
         pytest.fail("pillow-heif is installed here: decode a real HEIC file in this test instead")
     for name in ("a.heic", "really_heic.jpg"):
         (tmp_path / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(100))
