@@ -191,7 +191,7 @@ def test_hdr_is_linear_light(tmp_path: Path) -> None:
     cv(LIGHT[..., :3].clip(0))(tmp_path / "a.hdr")
     source = open_picture(tmp_path / "a.hdr")
     assert source.dtype == np.float32
-    np.testing.assert_allclose(source.pixels, LIGHT[..., :3].clip(0), atol=0.05)
+    np.testing.assert_allclose(source.pixels, LIGHT[..., :3].clip(0), atol=1 / 16)  # 8 bits below 16
     assert any("linear light" in note for note in source.notes)
 
 

@@ -53,7 +53,8 @@ def sample_table(dtype: np.dtype[Any], space: Space) -> npt.NDArray[np.float32] 
         return None
     if dtype == np.float16:
         light = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float64)
-        return (to_srgb(light) if space == "srgb" else light).astype(np.float32)
+        with np.errstate(all="ignore"):  # NaN and infinity are among the 65536
+            return (to_srgb(light) if space == "srgb" else light).astype(np.float32)
     display = np.arange(np.iinfo(dtype).max + 1, dtype=np.float64) / np.iinfo(dtype).max
     return (to_linear(display) if space == "linear" else display).astype(np.float32)
 
