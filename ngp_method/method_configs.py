@@ -20,6 +20,10 @@ from .fields.adam import L2_REG, LEARNING_RATE
 from .studio.model_config import InstantHashModelConfig
 from .studio.optimizers import NgpAdamConfig
 from .studio.pipeline import InstantHashPipelineConfig
+from .studio.points.image_manager import PictureDataManagerConfig
+from .studio.points.image_model import ImageModelConfig
+from .studio.points.pipeline import PointPipelineConfig
+from .studio.points.trainer_config import PointTrainerConfig
 from .studio.schedulers import AnnealConfig, StepDecayConfig
 from .studio.trainer_config import InstantHashTrainerConfig
 
@@ -90,6 +94,27 @@ def auto_config() -> InstantHashTrainerConfig:
     return config
 
 
+def image_config() -> PointTrainerConfig:
+    """A picture: instant-ngp ``configs/image/base.json``, with a batch that grows from 2^14 and rates that fall within the run.
+
+    Chosen with ``benchmarks/study.py image``: with 2^14 points at first, a run of seconds has hundreds of steps more.
+    """
+    return PointTrainerConfig(
+        method_name="instant-image",
+        steps_per_eval_batch=0,
+        steps_per_eval_image=0,
+        steps_per_eval_all_images=0,
+        steps_per_save=1_000,
+        max_num_iterations=5_000,
+        pipeline=PointPipelineConfig(datamanager=PictureDataManagerConfig(), model=ImageModelConfig()),
+        optimizers={
+            "encoding": {"optimizer": NgpAdamConfig(lr=LEARNING_RATE), "scheduler": AnnealConfig()},
+            "networks": {"optimizer": NgpAdamConfig(lr=LEARNING_RATE, weight_decay=L2_REG), "scheduler": AnnealConfig()},
+        },
+        vis="viewer",
+    )
+
+
 instant_hash = MethodSpecification(
     config=auto_config(),
     description="Instant-NGP on any machine: settings of -paper on a GPU, of -lite elsewhere.",
@@ -105,4 +130,8 @@ instant_hash_lite = MethodSpecification(
 instant_hash_big = MethodSpecification(
     config=big_config(),
     description="Instant-NGP for large scenes: 2^21 entries a level, for a GPU with memory.",
+)
+instant_image = MethodSpecification(
+    config=image_config(),
+    description="Instant-NGP's gigapixel image: a picture as a function of position.",
 )

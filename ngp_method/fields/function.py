@@ -111,3 +111,21 @@ class FunctionNetwork(Averaged):
         if not values:
             return positions.new_empty(0, self.mlp_layout.n_output_dims), torch.empty_like(positions)
         return torch.cat(values), torch.cat(gradients)
+
+    @torch.no_grad()
+    def value_of_levels(self, positions: Tensor, n_levels: int) -> Tensor:
+        """Values [N, n_output_dims] as the coarsest ``n_levels`` levels of a grid have them: the others' features are zero.
+
+        Args:
+            positions: [N, n_dims] in [0, 1]; any number.
+            n_levels: levels that count; encodings without levels give the value itself.
+        """
+        layout = getattr(self.encoding, "layout", None)
+        if layout is None or n_levels >= layout.n_levels:
+            return self.value_at(positions)
+        found, per_level, parts = self.current(), layout.n_features_per_level, []
+        for some in positions.split(POINTS_AT_A_TIME):
+            features = self.kernels.dense_features(self.encoding.encode(self.kernels, some, found.get("table"))).clone()
+            features[:, n_levels * per_level :] = 0.0
+            parts.append(self.kernels.mlp([features], found["mlp"], self.mlp_layout))
+        return torch.cat(parts) if parts else self.value_at(positions)

@@ -187,7 +187,7 @@ class InstantHashModel(Model):
 
     def wants_normals(self) -> bool:
         """Whether normals are rendered along: not within :func:`without_normals`, and as the viewer wants them."""
-        return _normals_wanted.get() and self.viewer_comfort.wants_normals()
+        return _normals_wanted.get() and self.viewer_comfort.wants("normals")
 
     def background(self, like: Tensor) -> Tensor:
         """[3] background of pictures that are compared or cut out: the configured one, or nerfstudio's override.

@@ -37,10 +37,12 @@ def state_of(config: InstantHashTrainerConfig) -> dict[str, Any]:
     state |= {name: str(state[name]) for name in PATHS if isinstance(state.get(name), Path)}
     manager = config.pipeline.datamanager
     parser = getattr(manager, "dataparser", None)
-    if config.data is not None and config.data == manager.data == getattr(parser, "data", None):
-        pipeline, manager, parser = copy.copy(config.pipeline), copy.copy(manager), copy.copy(parser)
+    if config.data is not None and config.data == manager.data == getattr(parser, "data", manager.data):
+        pipeline, manager = copy.copy(config.pipeline), copy.copy(manager)
         pipeline.datamanager, manager.data = manager, None
-        manager.dataparser, parser.data = parser, None  # type: ignore[attr-defined, union-attr] # there is a parser here
+        if parser is not None:
+            manager.dataparser = copy.copy(parser)  # type: ignore[attr-defined] # there is a parser here
+            manager.dataparser.data = None  # type: ignore[attr-defined]
         state["pipeline"] = pipeline
     return state
 
@@ -112,10 +114,10 @@ def find_scene(config: InstantHashTrainerConfig, file: Path) -> None:
     found = next((path for path in _places(recorded, config.get_trained_dir(), file) if path.exists()), None)
     if found is None:
         fail(
-            f"The scene {recorded} of the run {file} is not there; put it there, or say where it is by adding the line "
-            f"'data: DIR' at the end of {file}."
+            f"The {config.subject} {recorded} of the run {file} is not there; put it there, or say where it is by adding the "
+            f"line 'data: {'DIR' if config.subject == 'scene' else 'FILE'}' at the end of {file}."
         )
-    say_once(f"The scene {recorded} is not there any more; {found} is taken.")
+    say_once(f"The {config.subject} {recorded} is not there any more; {found} is taken.")
     _set_scene(config, found)
 
 

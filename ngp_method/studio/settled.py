@@ -14,7 +14,8 @@ LEVELS = ("n_levels", "finest_resolution")
 def settled_in(config: Any) -> dict[str, Any]:
     """Of a pipeline's config, once the pipeline is built: plain numbers, for a checkpoint."""
     found = {"placement": getattr(config.datamanager, "placement", None)}
-    for name in ("step_scale", *(LEVELS if getattr(config.model, "levels_fit_images", False) else ())):
+    levels = LEVELS if getattr(config.model, "levels_fit_images", False) else ()
+    for name in ("step_scale", *levels, *getattr(config.model, "LEFT_OPEN", ())):
         found[name] = getattr(config.model, name, None)
     return found
 
@@ -29,8 +30,9 @@ def settle(config: Any, found: dict[str, Any]) -> None:
     placement, manager, model = found.get("placement"), config.datamanager, config.model
     if placement is not None and hasattr(manager, "placement"):
         manager.placement = tuple(placement)
-    if getattr(model, "step_scale", 1.0) is None:
-        model.step_scale = found.get("step_scale")
+    for name in ("step_scale", *getattr(model, "LEFT_OPEN", ())):
+        if getattr(model, name, 1.0) is None:
+            setattr(model, name, found.get(name))
     if getattr(model, "levels_fit_images", False) and model.finest_resolution is None and LEVELS[0] in found:
         for name in LEVELS:
             setattr(model, name, found[name])

@@ -98,6 +98,11 @@ class InstantHashTrainerConfig(TrainerConfig):
         else:
             self.run_folder, self.run_file = moved.find_run(self, file), file
 
+    @property
+    def subject(self) -> str:
+        """What ``data`` is, in sentences."""
+        return "scene"
+
     def get_trained_dir(self) -> Path:
         """The folder that the run was trained in, as its settings name it."""
         return super().get_base_dir()

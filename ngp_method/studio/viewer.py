@@ -121,11 +121,19 @@ class ViewerComfort(ViewerControl):
     Args:
         cameras: training cameras; None leaves the viewer where nerfstudio opens it.
         device: what renders; a GPU keeps nerfstudio's sizes and rates.
+        resolution, first_resolution: pixels along the longer side of a still on a processor, and of one in a fog.
     """
 
-    def __init__(self, cameras: Optional[Cameras], device: torch.device) -> None:
+    def __init__(
+        self,
+        cameras: Optional[Cameras],
+        device: torch.device,
+        resolution: int = CPU_RESOLUTION,
+        first_resolution: int = CPU_FIRST_RESOLUTION,
+    ) -> None:
         self._view = None if cameras is None or not len(cameras) else first_view(cameras)
         self._on_cpu = device.type == "cpu"
+        self._resolution, self._first_resolution = resolution, first_resolution
         self._viewer: Optional[Viewer] = None
         self._hidden = False
         self._seconds_per_ray = math.inf
@@ -137,7 +145,7 @@ class ViewerComfort(ViewerControl):
         self._viewer = viewer
         if self._on_cpu:
             # The panel has no public setters for these two.
-            viewer.control_panel._max_res.value = CPU_RESOLUTION if viewer.trainer is None else CPU_FIRST_RESOLUTION
+            viewer.control_panel._max_res.value = self._resolution if viewer.trainer is None else self._first_resolution
             viewer.control_panel._train_util.value = CPU_TRAIN_SHARE
         viewer.viser_server.on_client_connect(self._welcome)
         # A page left open from an earlier run is back before the panel is built.
@@ -170,9 +178,9 @@ class ViewerComfort(ViewerControl):
         viewer.train_util = panel.train_util
         if self._picture_is_due(panel.train_util, panel.max_res):
             viewer.last_step = NEVER
-        quick = self._seconds_per_ray * CPU_RESOLUTION**2 < 1.0
-        if self._on_cpu and panel.max_res == CPU_FIRST_RESOLUTION and (quick or step >= FOG_STEPS):
-            panel._max_res.value = CPU_RESOLUTION
+        quick = self._seconds_per_ray * self._resolution**2 < 1.0
+        if self._on_cpu and panel.max_res == self._first_resolution and (quick or step >= FOG_STEPS):
+            panel._max_res.value = self._resolution
         handle = getattr(viewer, "camera_handles", {}).get(0)
         if handle is not None and not self._hidden and self._view is not None:
             handle.visible, self._hidden = False, True
@@ -189,12 +197,12 @@ class ViewerComfort(ViewerControl):
 
     # -- in the thread that renders
 
-    def wants_normals(self) -> bool:
-        """Whether normals are to be rendered: anywhere but in the viewer always, there where they are looked at."""
+    def wants(self, output: str) -> bool:
+        """Whether an output is to be rendered: anywhere but in the viewer always, there where it is looked at."""
         if not self._in_viewer() or self._viewer is None:
             return True
         panel = self._viewer.control_panel
-        return "normals" in (panel.output_render, panel.split_output_render if panel.split else None)
+        return output in (panel.output_render, panel.split_output_render if panel.split else None)
 
     def rays_at_a_time(self, otherwise: int) -> int:
         """Rays to render before the viewer may interrupt a processor; ``otherwise`` elsewhere (a GPU is done soon)."""

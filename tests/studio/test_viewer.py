@@ -167,14 +167,14 @@ def test_normals_are_rendered_in_the_viewer_only_when_looked_at() -> None:
     viewer = FakeViewer()
     comfort = comfort_in(viewer)
     panel = viewer.control_panel
-    assert comfort.wants_normals()
-    assert not in_viewer_thread(comfort.wants_normals)
+    assert comfort.wants("normals")
+    assert not in_viewer_thread(lambda: comfort.wants("normals"))
     panel.output_render = "normals"
-    assert in_viewer_thread(comfort.wants_normals)
+    assert in_viewer_thread(lambda: comfort.wants("normals"))
     panel.output_render, panel.split_output_render = "depth", "normals"
-    assert not in_viewer_thread(comfort.wants_normals)
+    assert not in_viewer_thread(lambda: comfort.wants("normals"))
     panel.split = True
-    assert in_viewer_thread(comfort.wants_normals)
+    assert in_viewer_thread(lambda: comfort.wants("normals"))
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from ngp_method.pictures.png_writer import PngFile
 from ngp_method.primitives.image.curves import Space, convert
 
 Bits = Literal[8, 16, 32]
-_DEPTHS: dict[str, tuple[int, ...]] = {
+_DEPTHS: dict[str, tuple[Bits, ...]] = {
     ".png": (8, 16), ".tif": (8, 16, 32), ".tiff": (8, 16, 32), ".exr": (16, 32), ".jpg": (8,), ".jpeg": (8,),
 }  # fmt: skip
 """Bits a sample of each kind; those of EXR, and TIFF's 32, are floats in linear light."""
@@ -27,6 +27,11 @@ _JPEG_LONGEST = 65_500
 _JPEG_QUALITY = 95
 _STRIP_BYTES = 1 << 20
 Rows = npt.NDArray[np.float32]
+
+
+def depths(path: Path) -> tuple[Bits, ...]:
+    """Bits a sample that a kind of file has; none where there is no such kind."""
+    return _DEPTHS.get(path.suffix.casefold(), ())
 
 
 class PictureWriter:
