@@ -17,7 +17,8 @@ from ngp_method.primitives.image.source import PictureSource
 WINDOW = 11
 """Pixels a side of SSIM's Gaussian window, whose deviation is 1.5 (Wang et al. 2004)."""
 
-_OFFSETS = np.arange(WINDOW) - WINDOW // 2
+_HALF = WINDOW // 2
+_OFFSETS = np.arange(WINDOW) - _HALF
 _WEIGHTS = np.exp(-0.5 * (_OFFSETS / 1.5) ** 2)
 _WEIGHTS = (_WEIGHTS / _WEIGHTS.sum()).astype(np.float32)
 _C1, _C2 = np.float32(0.01**2), np.float32(0.03**2)
@@ -34,7 +35,7 @@ class PictureMeasures:
     Attributes:
         mse: mean squared error; predictions are clipped to [0, 1] where the file holds integers, not where it holds floats.
         psnr: dB, peak 1: of a picture in floating point, relative to the display's white. Infinite for equal pictures.
-        ssim: mean over all windows that lie in the picture, None where a side is below 11 pixels. Data range 1.
+        ssim: mean over all pixels, as torchmetrics and nerfstudio have it; None where a side is below 11 pixels.
         n_pixels: of the picture.
     """
 
@@ -77,14 +78,16 @@ def measure(
             said = np.rint(said * np.float32(255)) / np.float32(255)
         error += _sum_of_squares(said, truth)
         if wide_enough:
-            if before is not None:
-                said, truth = (np.concatenate(pair) for pair in zip(before, (said, truth), strict=True))
+            above = before if before is not None else (said[_HALF:0:-1], truth[_HALF:0:-1])
+            said, truth = (np.concatenate(pair) for pair in zip(above, (said, truth), strict=True))
+            before = said[1 - WINDOW :], truth[1 - WINDOW :]
+            if last == source.height:
+                said, truth = (np.concatenate([x, x[-2 : -2 - _HALF : -1]]) for x in (said, truth))
             similarity += sum_of_ssim(said, truth)
-            before = said[-(WINDOW - 1) :].copy(), truth[-(WINDOW - 1) :].copy()
         if progress is not None:
             progress(last / source.height)
     mse = error / (source.height * source.width * source.n_channels)
-    windows = (source.height - WINDOW + 1) * (source.width - WINDOW + 1) * source.n_channels
+    windows = source.height * source.width * source.n_channels
     psnr = math.inf if mse == 0.0 else -10.0 * math.log10(mse)
     return PictureMeasures(mse, psnr, similarity / windows if wide_enough else None, source.height * source.width)
 
@@ -98,10 +101,11 @@ def _sum_of_squares(first: npt.NDArray[np.float32], second: npt.NDArray[np.float
 
 
 def sum_of_ssim(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> float:
-    """Structural similarity added up over the windows that lie in [H, W, C] and over channels; 0 where none does.
+    """Structural similarity added up over channels and the rows of [H, W, C] that have five more above and below them.
 
     The definition is that of torchmetrics and so of nerfstudio: Gaussian window of 11 pixels and deviation 1.5, data range
-    1, constants (0.01, 0.03), and no windows that hang over the border.
+    1, constants (0.01, 0.03), and the picture mirrored at its borders: here at the left and right, by the caller above and
+    below.
     """
     ranges = pool.chunks(len(first) - WINDOW + 1, 1, at_least=8)
     sums = np.zeros(len(ranges))
@@ -118,9 +122,9 @@ def sum_of_ssim(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32])
 def _planes(
     first: npt.NDArray[np.float32], second: npt.NDArray[np.float32], channel: int
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """One channel of each, less 0.5: variances stay the same and lose fewer digits to cancellation."""
-    half = np.float32(0.5)
-    return first[..., channel] - half, second[..., channel] - half
+    """One channel of each, mirrored at the sides, less 0.5: variances stay and lose fewer digits to cancellation."""
+    sides, half = ((0, 0), (_HALF, _HALF)), np.float32(0.5)
+    return np.pad(first[..., channel], sides, "reflect") - half, np.pad(second[..., channel], sides, "reflect") - half
 
 
 @njit(nogil=True, cache=True, error_model="numpy", fastmath={"contract", "reassoc"})
