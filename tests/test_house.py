@@ -16,14 +16,14 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ngp_method"
 
-FLOORS = ["errors", "kernels", "fields", "volume", "data", "studio", "method_configs", "tools"]
+FLOORS = ["errors", "kernels", "fields", "volume", "primitives", "data", "studio", "method_configs", "tools"]
 """Rooms and the modules beside them from the ground up: each may import what stands before it."""
 LEAF = "demo"
 """A room that imports nothing of the package."""
 TOP = {"__init__.py", "errors.py", "method_configs.py"}
 """The files that are in no room."""
 
-NO_NERFSTUDIO = ("kernels", "fields", "volume")
+NO_NERFSTUDIO = ("kernels", "fields", "volume", "primitives")
 """Rooms in which training runs where nerfstudio is not installed."""
 KERNELS_NEED = {"torch", "numpy", "numba", "llvmlite", "triton", "tinycudann"}
 """Torch and the sets' own compilers; nothing else is imported by kernels,"""
