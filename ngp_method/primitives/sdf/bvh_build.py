@@ -1,7 +1,7 @@
 """Building the tree of boxes: binned surface-area heuristic (Wald 2007), from the root down, into flat arrays.
 
-A node is 64 bytes, one cache line, and holds the boxes of its two children, so that one look decides on both. Boxes are float32,
-rounded outwards, and therefore contain what they should; triangles are tested in float64.
+A node is 64 bytes, one cache line, and holds the boxes of its two children, so that one look decides on both. Boxes are
+float32, rounded outwards, and therefore contain what they should; triangles are tested in float64.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ def build(boxes, order, nodes, words, leaf):  # type: ignore[no-untyped-def]
             if stop - first <= leaf:
                 words[node, FIRST_CHILD + side] = ~((first << LEAF_SHIFT) | (stop - first))
             else:
-                todo[top, 0], todo[top, 1], todo[top, 2], todo[top, 3] = first, stop, depth + 1, node * WORDS + FIRST_CHILD + side
+                todo[top, 0], todo[top, 1], todo[top, 2] = first, stop, depth + 1
+                todo[top, 3] = node * WORDS + FIRST_CHILD + side
                 top += 1
     return used
 

@@ -1,13 +1,13 @@
 """Triangle meshes from files, placed in the unit cube.
 
-The place is instant-ngp's (testbed_sdf.cu, load_mesh): the bounding box, larger by half a percent of its diagonal on each side, is
-scaled so that its longest side is 1 and centred in [0, 1]^3. Until then everything is float64, so that millimetres, kilometres
-and map coordinates of millions lose nothing.
+The place is instant-ngp's (testbed_sdf.cu, load_mesh): the bounding box, larger by half a percent of its diagonal on each
+side, is scaled so that its longest side is 1 and centred in [0, 1]^3. Until then everything is float64, so that millimetres,
+kilometres and map coordinates of millions lose nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,8 +80,8 @@ def load_mesh(path: str | Path, sign: Sign = "auto") -> Mesh:
         sign: "auto" takes pseudonormals for a closed surface and the winding number for any other.
 
     Raises:
-        UserError: one sentence that names the file: it is missing, a folder, of an unknown kind, broken; it has no triangles, none
-            with an area, or vertices that are not finite.
+        UserError: one sentence that names the file: it is missing, a folder, of an unknown kind, broken; it has no triangles,
+            none with an area, or vertices that are not finite.
     """
     file = Path(path)
     vertices, faces = read_triangles(file)
@@ -104,11 +104,10 @@ def read_triangles(file: Path) -> tuple[Floats, npt.NDArray[np.int64]]:
     import trimesh  # slow to import, and nothing else needs it
 
     try:
-        scene: Any = trimesh.load_scene(file, process=False, maintain_order=True, skip_materials=True)
-        parts = [_placed(scene, node) for node in scene.graph.nodes_geometry]
+        scene: Any = trimesh.load(file, force="scene", process=False, maintain_order=True, skip_materials=True)
+        parts = [part for node in scene.graph.nodes_geometry if (part := _placed(scene, node)) is not None]
     except Exception as error:  # whatever a decoder of a dozen formats raises for a broken file
         fail(f"{file} cannot be read as a mesh ({_first_line(error)}); it may be cut short: export it again.")
-    parts = [part for part in parts if part is not None]
     if not any(len(faces) for _, faces in parts):
         fail(f"{file} has no triangles, and a distance is that to a surface; export it with its faces, not as points or lines.")
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
@@ -167,8 +166,7 @@ def make_mesh(vertices: npt.ArrayLike, faces: npt.ArrayLike, sign: Sign = "auto"
     pairs = edge_pairs(triangles, len(points))
     triangles, pairs, turned = turn_outwards(points, triangles, pairs)
     method, reason = _choose(sign, pairs.closed, pairs.consistent, pairs.open_edges)
-    mesh = Mesh(points, triangles.astype(np.int32), scale, offset, pairs.closed, method, (*notes, *turned, reason), name)
-    return replace(mesh)
+    return Mesh(points, triangles.astype(np.int32), scale, offset, pairs.closed, method, (*notes, *turned, reason), name)
 
 
 def _into_cube(points: Floats, used: npt.NDArray[np.bool_], name: str) -> tuple[Floats, float, Floats]:
@@ -190,7 +188,7 @@ def _choose(sign: Sign, closed: bool, consistent: bool, open_edges: int) -> tupl
     """The method of the sign, and the line that says so."""
     if sign not in ("auto", "pseudonormal", "winding"):
         raise ValueError(f"There is no sign method '{sign}'; choose one of: auto, pseudonormal, winding.")
-    state = "the surface is closed" if closed else f"the surface is open ({open_edges} edges without a second face, or with more)"
+    state = "the surface is closed" if closed else f"the surface is open ({open_edges} edges have not exactly two faces)"
     if closed and not consistent:
         state += ", but has no consistent orientation"
     if sign != "auto":

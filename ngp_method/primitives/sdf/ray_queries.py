@@ -1,7 +1,7 @@
 """Rays against the triangles of the tree: the nearest hit, or whether there is any.
 
-The test is the watertight one of Woop, Benthin and Wald (2013), in float64: which side of an edge a ray passes is worked out from the
-same numbers for both faces that share it, so that no ray slips between them. A hit on an edge counts for both.
+The test is the watertight one of Woop, Benthin and Wald (2013), in float64: which side of an edge a ray passes is worked out
+from the same numbers for both faces that share it, so that no ray slips between them. A hit on an edge counts for both.
 """
 
 from __future__ import annotations

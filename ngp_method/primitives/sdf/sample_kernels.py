@@ -1,7 +1,7 @@
 """Drawing training points of a mesh: on the surface, around it, and anywhere in the unit cube.
 
-Points of a part are stratified: those on the surface along the triangles in the tree's order, by area; those in the cube along a
-Z-curve. Neighbours in that order are neighbours in space, so that finding their distances reads what the last one has read.
+Points of a part are stratified: those on the surface along the triangles in the tree's order, by area; those in the cube along
+a Z-curve. Neighbours in that order are neighbours in space, so that finding their distances reads what the last one has read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ GROUP = 8
 SURFACE, NEAR, WIDE, UNIFORM = range(4)
 
 TRIES = 16
-"""Times that noise is drawn anew for a point that it takes out of the unit cube; then the point is moved to the cube's border."""
+"""Times that noise is drawn anew for a point that it takes out of the unit cube; then it is moved to the cube's border."""
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
@@ -86,7 +86,8 @@ def draw(triangles, areas, shares, sigmas, seed, number, points, guesses, target
     """Draws part ``number``: a function of seed and number alone. All surface points come first, then near, wide, uniform.
 
     Args:
-        triangles: float64 [F, 9] in the tree's order; areas: float64 [F], their areas, summed up to each and divided by the sum.
+        triangles: float64 [F, 9] in the tree's order; areas: float64 [F], the share of the first
+            1, 2 ... F of them in the area.
         shares: int64 [4], samples of each kind in a group of GROUP.
         sigmas: float64 [4], standard deviation of the noise along each axis.
         seed, number: uint64.
@@ -123,7 +124,7 @@ def draw(triangles, areas, shares, sigmas, seed, number, points, guesses, target
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def place(points, distances, targets, first_measured, out):  # type: ignore[no-untyped-def]
-    """Puts samples where they belong: float32 rows [n, 4] of point and distance; those before ``first_measured`` have distance 0."""
+    """Puts samples where they belong: rows [n, 4] of point and distance, 0 for those before ``first_measured``."""
     for p in range(points.shape[0]):
         row = targets[p]
         for k in range(3):

@@ -1,7 +1,7 @@
 """Samples that a signed distance function is trained on: a pool of them, renewed part by part beside training.
 
-A sample costs two or three microseconds and training on it less than one, so that each is used some times before another takes its
-place. Which samples a batch gets follows from the seed and from how many were drawn before, never from which thread was faster.
+A sample costs two or three microseconds and training on it less than one, so that each is used some times before another takes
+its place. Which samples a batch gets follows from the seed and from how many were drawn before, not from how fast a thread was.
 """
 
 from __future__ import annotations
@@ -103,8 +103,9 @@ class SampleSource:
 class SamplePool:
     """A pool of samples to draw batches from.
 
-    It begins with ``first`` samples, so that training begins soon, and takes in a new part each time that ``uses`` times as many
-    samples were drawn: parts are added until it is full, then the oldest goes. If a part is not ready by then, drawing waits for it.
+    It begins with ``first`` samples, so that training begins soon, and takes in a new part each time that ``uses`` times as
+    many samples were drawn: parts are added until it is full, then the oldest goes. If a part is not ready by then, drawing
+    waits for it.
 
     Args:
         source: makes the parts.

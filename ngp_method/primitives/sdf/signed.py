@@ -44,7 +44,8 @@ def _give_signs(triangles, points, slots, places, normals, opposite, corners, su
 
     Args:
         triangles, points, slots, places, distances: see :func:`.closest.closest_points`.
-        normals [F, 3], opposite [F, 3], corners [F, 3]: of faces in the tree's order; ``opposite`` is the face across each edge or -1.
+        normals [F, 3], opposite [F, 3], corners [F, 3]: of faces in the tree's order; ``opposite`` is the face across each
+            edge or -1.
         sums: [V, 3], see above.
     """
     for p in range(begin, end):
@@ -89,9 +90,9 @@ class SignedDistance:
             differ = self._check()
             if differ > MAY_DIFFER:
                 self.method = "winding"
-                reason = f"{100 * differ / CHECKED:.1f} % of points lie on another side by pseudonormals"
-                line = f"sign: generalised winding number, as the closed surface overlaps itself or looks inwards in part: {reason}"
-                self.notes = (*self.notes[:-1], line)
+                why = "the closed surface overlaps itself or looks inwards in part"
+                share = f"{100 * differ / CHECKED:.1f} % of points lie on another side by pseudonormals"
+                self.notes = (*self.notes[:-1], f"sign: generalised winding number, as {why} ({share})")
 
     def __call__(self, points: npt.ArrayLike, bounds: npt.ArrayLike | None = None) -> Floats:
         """Signed distances [N] of points [N, 3], float64; infinite where nothing lies within ``bounds`` ([N] or one number)."""
@@ -115,9 +116,7 @@ class SignedDistance:
         """Generalised winding numbers [N] of points [N, 3], float64: 1 inside and 0 outside of a closed surface."""
         queries = np.ascontiguousarray(np.asarray(points, np.float64).reshape(-1, 3))
         out = np.empty(len(queries))
-        side_by_side(
-            lambda a, b: winding.winding_numbers(*self.tree.arrays, self._dipoles, queries, out, a, b), len(queries)
-        )
+        side_by_side(lambda a, b: winding.winding_numbers(*self.tree.arrays, self._dipoles, queries, out, a, b), len(queries))
         return out
 
     def measure_range(self, points: Floats, guesses: Ints, out: Floats, begin: int, end: int) -> None:
@@ -156,7 +155,7 @@ class SignedDistance:
         return normals[order], opposite[order], mesh.faces[order], sums
 
     def _check(self) -> int:
-        """How many of CHECKED points are on different sides by the two methods: half near the surface, half anywhere in its box."""
+        """How many of CHECKED points, half of them near the surface, are on different sides by the two methods."""
         rng = np.random.default_rng(0)
         low, high = self.mesh.vertices.min(0), self.mesh.vertices.max(0)
         anywhere = rng.uniform(low, high, (CHECKED // 2, 3))

@@ -47,7 +47,7 @@ def edge_pairs(faces: Ints, n_vertices: int) -> EdgePairs:
 
 @njit(nogil=True, cache=True, error_model="numpy")
 def orient(faces, opposite, flip, piece):  # type: ignore[no-untyped-def]
-    """Marks faces to be turned round so that neighbours agree, piece by piece; returns (number of pieces, whether they all agree).
+    """Marks faces to be turned round so that neighbours agree; returns (number of pieces, whether they all agree).
 
     In each piece the smaller part is turned. A Moebius band does not agree whatever one turns.
 

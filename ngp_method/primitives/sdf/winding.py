@@ -1,8 +1,8 @@
 """The generalised winding number of a triangle mesh, open or closed (Jacobson et al. 2013).
 
 It is the sum of the triangles' solid angles over 4 pi: 1 inside and 0 outside of a closed surface, and something between where
-there are holes. As in Barill et al. 2018, a node that is far away counts as one dipole with the first correction for its shape, and only
-what is near is summed exactly: far is more than BETA times the node's radius, from the centre of its area.
+there are holes. As in Barill et al. 2018, a node that is far away counts as one dipole with the first correction for its
+shape, and only what is near is summed exactly: far is more than BETA times the node's radius, from the centre of its area.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ BETA = 2.0
 
 _CENTER, _NORMAL, _FAR2, _TRACE, _SKEW = 0, 3, 6, 7, 8
 MOMENTS = 16
-"""float32 numbers of a child: centre of its area (3), sum of normals times area (3), square of where far begins, trace of the matrix
-M = sum of normal (centre of the triangle - centre)^T times area, and of M + M^T xx / 2, yy / 2, zz / 2, xy, yz, zx; two unused.
+"""float32 numbers of a child: centre of its area (3), sum of normals times area (3), square of where far begins, trace of the
+matrix M = sum of normal (centre of the triangle - centre)^T times area, its diagonal, (M + M^T) at xy, yz, zx; two unused.
 Normals and M are over 4 pi."""
 
 
