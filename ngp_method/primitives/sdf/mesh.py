@@ -109,7 +109,7 @@ def read_triangles(file: Path) -> tuple[Floats, npt.NDArray[np.int64]]:
     except Exception as error:  # whatever a decoder of a dozen formats raises for a broken file
         fail(f"{file} cannot be read as a mesh ({_first_line(error)}); it may be cut short: export it again.")
     if not any(len(faces) for _, faces in parts):
-        fail(f"{file} has no triangles, and a distance is that to a surface; export it with its faces, not as points or lines.")
+        fail(f"{file} has no triangles that can be read; export it again, with its faces, not as points or lines.")
     starts = np.cumsum([0, *(len(vertices) for vertices, _ in parts)])
     vertices = np.concatenate([vertices for vertices, _ in parts])
     faces = np.concatenate([faces + start for (_, faces), start in zip(parts, starts)])
@@ -152,12 +152,13 @@ def make_mesh(vertices: npt.ArrayLike, faces: npt.ArrayLike, sign: Sign = "auto"
     """
     points, triangles = np.asarray(vertices, np.float64).reshape(-1, 3), np.asarray(faces, np.int64).reshape(-1, 3)
     if not len(triangles):
-        fail(f"{name} has no triangles, and a distance is that to a surface; export it with its faces, not as points or lines.")
+        fail(f"{name} has no triangles that can be read; export it again, with its faces, not as points or lines.")
     used = np.zeros(len(points), bool)
     used[triangles] = True
     broken = used & ~np.isfinite(points).all(1)
     if broken.any():
-        fail(f"{name} has {broken.sum()} vertices that are NaN or infinite, the first is number {broken.argmax()}; mend them.")
+        which = f"{broken.sum()} of {len(points)}, the first is number {broken.argmax()} from 0 on"
+        fail(f"{name} has faces with a corner that is NaN or infinite ({which}); mend these vertices or remove their faces.")
     points, scale, offset = _into_cube(points, used, name)
     points, triangles = welded(points, triangles)
     points, triangles, notes = clean(points, triangles)
