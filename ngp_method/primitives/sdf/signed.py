@@ -141,7 +141,7 @@ class SignedDistance:
         numbers = np.empty(end - begin)
         winding.winding_numbers(*self.tree.arrays, self._dipoles, points[begin:end], numbers, 0, end - begin)
         part = distances[begin:end]
-        np.negative(part, out=part, where=np.abs(numbers) > HALF)
+        np.negative(part, out=part, where=(np.abs(numbers) > HALF) & (slots[begin:end] >= 0))
 
     def _pseudonormals(self) -> tuple[Floats, Ints, Ints, Floats]:
         """Normals, faces across edges, corners, all in the tree's order; sums at vertices."""
