@@ -16,7 +16,7 @@ from torch import Tensor
 from ...errors import fail
 from ...fields.function import FunctionNetwork
 from ...kernels.layout import HashGridLayout
-from .curves import Space, convert
+from ...pictures.curves import Space, convert
 from .writer import Bits, PictureWriter
 
 SHARE = 1 / 8

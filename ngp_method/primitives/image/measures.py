@@ -11,7 +11,7 @@ import numpy.typing as npt
 from numba import njit
 
 from ngp_method.kernels.cpu import pool
-from ngp_method.primitives.image.curves import convert
+from ngp_method.pictures.curves import convert
 from ngp_method.primitives.image.source import PictureSource
 
 WINDOW = 11

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from ngp_method.kernels.cpu import pool
+from ngp_method.pictures.curves import Space, alpha_table, sample_table, to_srgb
 from ngp_method.pictures.picture import read_picture
 from ngp_method.pictures.stored import upright
 from ngp_method.primitives.image import gathering
-from ngp_method.primitives.image.curves import Space, alpha_table, sample_table, to_srgb
 from ngp_method.primitives.image.decoded import Progress, decode, default_budget, default_cache_dir
 
 _THUMB_ROWS = 256

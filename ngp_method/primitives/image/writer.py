@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from ngp_method.errors import fail
+from ngp_method.pictures.curves import Space, convert
 from ngp_method.pictures.exr import ExrFile
 from ngp_method.pictures.png_writer import PngFile
-from ngp_method.primitives.image.curves import Space, convert
 
 Bits = Literal[8, 16, 32]
 _DEPTHS: dict[str, tuple[Bits, ...]] = {

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...pictures.curves import to_srgb
 from .tracing import Distance, DistanceBounds, cut_to_box, trace
 
 ALBEDO = (0.55, 0.53, 0.50)
@@ -47,7 +48,7 @@ def frame(up: Tensor) -> Tensor:
 def shade(
     distance: Distance, positions: Tensor, normals: Tensor, rays_d: Tensor, up: Tensor, bounds: DistanceBounds | None = None
 ) -> Tensor:
-    """Colours of points of the surface.
+    """Colours of points of the surface, with shadow and occlusion.
 
     Args:
         distance: of the subject; bounds: of the same.
@@ -58,19 +59,44 @@ def shade(
     Returns:
         [N, 3] sRGB in [0, 1].
     """
-    axes = frame(up.to(positions))
-    facing = torch.where((normals * rays_d).sum(-1, keepdim=True) > 0, -normals, normals)
-    key = torch.nn.functional.normalize(torch.tensor(KEY).to(positions) @ axes, dim=0)
-    light = (facing @ key).clamp(min=0.0)
-    lit = torch.nonzero(light > 0).squeeze(1)
-    light[lit] *= shadow(distance, positions[lit] + OFFSET * facing[lit], key, bounds)
-    upward = 0.5 + 0.5 * (facing @ axes[1])[:, None]
-    sky, ground = (torch.tensor(v).to(positions) for v in (SKY, GROUND))
-    ambient = (ground + (sky - ground) * upward) * occlusion(distance, positions, facing)[:, None]
+    facing, key = towards_viewer(normals, rays_d), key_direction(up, positions)
+    reached = torch.zeros_like(positions[:, 0])
+    lit = torch.nonzero(facing @ key > 0).squeeze(1)
+    reached[lit] = shadow(distance, positions[lit] + OFFSET * facing[lit], key, bounds)
+    return colors(normals, rays_d, up, reached, occlusion(distance, positions, facing))
+
+
+def colors(
+    normals: Tensor, rays_d: Tensor, up: Tensor, reached: Tensor | float = 1.0, unhidden: Tensor | float = 1.0
+) -> Tensor:
+    """Colours of points of a surface whose light is known.
+
+    Args:
+        normals, rays_d, up: as in :func:`shade`.
+        reached: [N] share of the key light that reaches them.
+        unhidden: [N] share of the surroundings that they see.
+
+    Returns:
+        [N, 3] sRGB in [0, 1].
+    """
+    facing, key, above = towards_viewer(normals, rays_d), key_direction(up, normals), frame(up.to(normals))[1]
+    light = (facing @ key).clamp(min=0.0) * reached
+    sky, ground = (torch.tensor(v).to(normals) for v in (SKY, GROUND))
+    ambient = (ground + (sky - ground) * (0.5 + 0.5 * (facing @ above))[:, None]) * torch.as_tensor(unhidden)[..., None]
     halfway = torch.nn.functional.normalize(key - rays_d, dim=-1)
     gloss = 0.08 * (facing * halfway).sum(-1).clamp(min=0.0) ** 24 * (light > 0)
-    linear = torch.tensor(ALBEDO).to(positions) * (KEY_STRENGTH * light[:, None] + ambient) + gloss[:, None]
-    return encoded(linear)
+    linear = torch.tensor(ALBEDO).to(normals) * (KEY_STRENGTH * light[:, None] + ambient) + gloss[:, None]
+    return to_srgb(linear.clamp(0.0, 1.0))
+
+
+def towards_viewer(normals: Tensor, rays_d: Tensor) -> Tensor:
+    """Normals [N, 3] on the side of the surface that rays [N, 3] come from."""
+    return torch.where((normals * rays_d).sum(-1, keepdim=True) > 0, -normals, normals)
+
+
+def key_direction(up: Tensor, like: Tensor) -> Tensor:
+    """[3] unit vector to the light, of the type and on the device of ``like``."""
+    return torch.nn.functional.normalize(torch.tensor(KEY).to(like) @ frame(up.to(like)), dim=0)
 
 
 def shadow(distance: Distance, positions: Tensor, towards: Tensor, bounds: DistanceBounds | None) -> Tensor:
@@ -92,9 +118,3 @@ def occlusion(distance: Distance, positions: Tensor, normals: Tensor) -> Tensor:
         hidden += torch.where(inside, weight * missing, 0.0)
         total += weight * tap
     return (1.0 - hidden / total).clamp(0.05, 1.0)
-
-
-def encoded(linear: Tensor) -> Tensor:
-    """Linear light -> sRGB in [0, 1] (IEC 61966-2-1)."""
-    linear = linear.clamp(0.0, 1.0)
-    return torch.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear.clamp(min=1e-6) ** (1 / 2.4) - 0.055)

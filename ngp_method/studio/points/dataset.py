@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,17 +12,40 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 
+class MadeWhenAsked(Sequence[Tensor]):
+    """Pictures that are made when they are looked at, once.
+
+    Args:
+        count: how many there are.
+        make: makes one of them.
+    """
+
+    def __init__(self, count: int, make: Callable[[int], Tensor]) -> None:
+        self._count, self._make = count, make
+        self._made: dict[int, Tensor] = {}
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return self._count
+
+    def __getitem__(self, index: Any) -> Any:
+        """One of them."""
+        if index not in self._made:
+            self._made[index] = self._make(range(self._count)[index])
+        return self._made[index]
+
+
 class ViewDataset(Dataset[dict[str, Any]]):
     """Cameras from which the subject is looked at, and small pictures of what they see.
 
     Args:
         cameras: V views, OpenGL axes.
-        pictures: V pictures [h, w, 3] float32 in [0, 1], of the size that each camera has.
+        pictures: V pictures [h, w, 3] float32 in [0, 1], of the size that each camera has; perhaps :class:`MadeWhenAsked`.
         metadata: what the model is given.
         box: [2, 3] least and largest corner of the subject, world units.
     """
 
-    def __init__(self, cameras: Cameras, pictures: list[Tensor], metadata: Mapping[str, Any], box: Tensor) -> None:
+    def __init__(self, cameras: Cameras, pictures: Sequence[Tensor], metadata: Mapping[str, Any], box: Tensor) -> None:
         if len(cameras) != len(pictures):
             raise ValueError(f"{len(cameras)} cameras and {len(pictures)} pictures: there must be one for each.")
         self.cameras, self.pictures = cameras, pictures

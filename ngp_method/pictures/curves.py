@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Values = TypeVar("Values", npt.NDArray[Any], Tensor)
 
 Space = Literal["srgb", "linear"]
 """What a number means: proportional to light, or to what a display is sent."""
 
 
-def to_srgb(light: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def to_srgb(light: Values) -> Values:
     """Linear light -> sRGB (IEC 61966-2-1), any float type; the curve goes on above 1, and below 0 as a line."""
+    if isinstance(light, Tensor):
+        return torch.where(light <= 0.0031308, light * 12.92, 1.055 * light.clamp(min=1e-6) ** (1 / 2.4) - 0.055)
     with np.errstate(invalid="ignore"):
         return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.power(np.maximum(light, 0), 1 / 2.4) - 0.055)
 
