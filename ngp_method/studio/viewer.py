@@ -122,6 +122,7 @@ class ViewerComfort(ViewerControl):
         cameras: training cameras; None leaves the viewer where nerfstudio opens it.
         device: what renders; a GPU keeps nerfstudio's sizes and rates.
         resolution, first_resolution: pixels along the longer side of a still on a processor, and of one in a fog.
+        interruptible: rays after which the viewer's thread looks whether the camera has moved.
     """
 
     def __init__(
@@ -130,10 +131,11 @@ class ViewerComfort(ViewerControl):
         device: torch.device,
         resolution: int = CPU_RESOLUTION,
         first_resolution: int = CPU_FIRST_RESOLUTION,
+        interruptible: int = INTERRUPTIBLE_RAYS,
     ) -> None:
         self._view = None if cameras is None or not len(cameras) else first_view(cameras)
         self._on_cpu = device.type == "cpu"
-        self._resolution, self._first_resolution = resolution, first_resolution
+        self._resolution, self._first_resolution, self._interruptible = resolution, first_resolution, interruptible
         self._viewer: Optional[Viewer] = None
         self._hidden = False
         self._seconds_per_ray = math.inf
@@ -206,7 +208,7 @@ class ViewerComfort(ViewerControl):
 
     def rays_at_a_time(self, otherwise: int) -> int:
         """Rays to render before the viewer may interrupt a processor; ``otherwise`` elsewhere (a GPU is done soon)."""
-        return min(otherwise, INTERRUPTIBLE_RAYS) if self._on_cpu and self._in_viewer() else otherwise
+        return min(otherwise, self._interruptible) if self._on_cpu and self._in_viewer() else otherwise
 
     @contextmanager
     def undisturbed(self, n_rays: int) -> Iterator[None]:
@@ -224,7 +226,7 @@ class ViewerComfort(ViewerControl):
         try:
             yield
             self._last_render = time.monotonic()
-            if n_rays >= INTERRUPTIBLE_RAYS // 4:  # fewer tell little of the speed of many
+            if n_rays >= self._interruptible // 4:  # fewer tell little of the speed of many
                 self._seconds_per_ray = (self._last_render - begin) / n_rays
         finally:
             sys.settrace(trace)

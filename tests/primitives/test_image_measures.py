@@ -10,8 +10,8 @@ import pytest
 import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from ngp_method.primitives.image import measures
 from ngp_method.pictures.curves import to_linear
+from ngp_method.primitives.image import measures
 from ngp_method.primitives.image.measures import measure
 from ngp_method.primitives.image.source import PictureSource
 

@@ -17,8 +17,8 @@ import torch
 from PIL import Image, ImageCms
 
 from ngp_method.errors import UserError
-from ngp_method.primitives.image import decoded
 from ngp_method.pictures.curves import to_linear, to_srgb
+from ngp_method.primitives.image import decoded
 from ngp_method.primitives.image.source import PictureSource, open_picture
 
 RNG = np.random.default_rng(0)

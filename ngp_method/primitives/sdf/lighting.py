@@ -90,8 +90,8 @@ def colors(
 
 
 def towards_viewer(normals: Tensor, rays_d: Tensor) -> Tensor:
-    """Normals [N, 3] on the side of the surface that rays [N, 3] come from."""
-    return torch.where((normals * rays_d).sum(-1, keepdim=True) > 0, -normals, normals)
+    """Normals [N, 3], none of which points away from where rays [N, 3] come from: at an outline one may, and is bent back."""
+    return torch.nn.functional.normalize(normals - (normals * rays_d).sum(-1, keepdim=True).clamp(min=0.0) * rays_d, dim=-1)
 
 
 def key_direction(up: Tensor, like: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from . import skipping
+
 Distance = Callable[[Tensor], Tensor]
 """Positions [N, 3] in [0, 1] -> signed distances [N], negative inside, in edges of the unit cube."""
 
@@ -22,8 +24,8 @@ DISTANCE_SCALE = 0.95
 MAXIMUM_DISTANCE = 5e-5
 """Distance at which the surface is reached (testbed.h, maximum_distance); half the side of a ray's pixel where that is more."""
 
-MAXIMUM_STEPS = 1024
-"""Steps after which a ray is given up (10,000 there): one that grazes a surface."""
+MAXIMUM_STEPS = 256
+"""Evaluations after which a ray is given up (10,000 there): one that grazes a surface."""
 
 RESOLUTION = 64
 """Cells of the lattice along an edge: a look-up a step, and 262,144 distances to make it."""
@@ -45,7 +47,7 @@ class DistanceBounds:
         axis = (torch.arange(resolution, device=device) + 0.5) / resolution
         grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
         self.resolution = resolution
-        self.values = distance(grid).abs()
+        self.values = distance(grid).abs().contiguous()
         self.margin = 0.5 / resolution
 
     def at(self, positions: Tensor) -> Tensor:
@@ -108,31 +110,43 @@ def trace(
     nearest = torch.full((n,), torch.inf, device=device)
     alive = torch.nonzero(t_min < t_max).squeeze(1)
     o, d, end, at = rays_o[alive], rays_d[alive], t_max[alive], t_min[alive].clone()
-    close = torch.full_like(at, MAXIMUM_DISTANCE)
     width = torch.zeros_like(at) if pixel is None else 0.5 * pixel[alive]
     for _ in range(maximum_steps):
         if not alive.numel():
             break
         if bounds is not None:
-            at, left = _skip(bounds, o, d, at, end)
+            at = skip(bounds, o, d, at, end)
             t[alive] = at
-            alive, o, d, end, at, close, width = (v[~left] for v in (alive, o, d, end, at, close, width))
-            if not alive.numel():
-                break
+            inside = at < end
+            if not bool(inside.all()):
+                alive, o, d, end, at, width = (v[inside] for v in (alive, o, d, end, at, width))
+                continue
         value = distance(o + at[:, None] * d)
         steps[alive] += 1
-        there = value < torch.maximum(close, width * at)
+        # A learned distance may be too large, and a step too far: then the ray comes back out.
+        there = value.abs() < (width * at).clamp(min=MAXIMUM_DISTANCE)
+        begins_inside = (value < 0) & (at <= t_min[alive])
         nearest[alive] = torch.minimum(nearest[alive], value.clamp(min=0.0) / (at - t_min[alive]).clamp(min=1e-6))
-        at = torch.where(there, at, at + DISTANCE_SCALE * value)
+        there |= begins_inside
+        at = torch.where(there, at, torch.maximum(at + DISTANCE_SCALE * value, t_min[alive]))
         t[alive] = torch.minimum(at, end)
         hit[alive] = there
         keep = ~there & (at < end)
-        alive, o, d, end, at, close, width = (v[keep] for v in (alive, o, d, end, at, close, width))
+        alive, o, d, end, at, width = (v[keep] for v in (alive, o, d, end, at, width))
     return SurfaceHits(hit, torch.where(hit, t, torch.maximum(t, t_min)), steps, nearest)
 
 
-def _skip(bounds: DistanceBounds, o: Tensor, d: Tensor, at: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
-    """Goes on through empty space until the network is to be asked or the ray ends -> t, and which have left the box."""
+def skip(bounds: DistanceBounds, o: Tensor, d: Tensor, at: Tensor, end: Tensor) -> Tensor:
+    """Goes on through empty space until the network is to be asked or the ray ends: the new [R] t."""
+    if at.device.type != "cpu":
+        return skip_in_torch(bounds, o, d, at, end)
+    moved = at.clone()
+    skipping.skip(bounds.values.numpy(), bounds.resolution, bounds.margin, o.numpy(), d.numpy(), moved.numpy(), end.numpy())
+    return moved
+
+
+def skip_in_torch(bounds: DistanceBounds, o: Tensor, d: Tensor, at: Tensor, end: Tensor) -> Tensor:
+    """The same in torch's operations, on any device: the definition."""
     at = at.clone()
     going = torch.arange(at.shape[0], device=at.device)
     for _ in range(4 * bounds.resolution):
@@ -143,5 +157,4 @@ def _skip(bounds: DistanceBounds, o: Tensor, d: Tensor, at: Tensor, end: Tensor)
             break
         at[going] = at[going] + ahead + 0.5 * bounds.margin
         going = going[at[going] < end[going]]
-    left = at >= end
-    return torch.where(left, end, at), left
+    return torch.minimum(at, end)

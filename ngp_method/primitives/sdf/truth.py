@@ -26,6 +26,7 @@ def look_at_mesh(shape: SignedDistance, rays_o: Tensor, rays_d: Tensor, up: Tens
     normals = torch.zeros(len(rays_o), 3)
     across = torch.linalg.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
     normals[hit] = torch.nn.functional.normalize(across, dim=-1).float()
-    seen = torch.zeros(len(rays_o), 3)
-    seen[hit] = colors(normals[hit], rays_d.cpu()[hit], up.cpu())
+    seen, along = torch.zeros(len(rays_o), 3), rays_d.cpu()[hit]
+    behind = (normals[hit] * along).sum(-1, keepdim=True) > 0  # an open surface is seen from both sides
+    seen[hit] = colors(torch.where(behind, -normals[hit], normals[hit]), along, up.cpu())
     return Seen(hit.to(device), t.to(device), normals.to(device), seen.to(device), torch.zeros_like(t, dtype=torch.int32))

@@ -23,8 +23,11 @@ from ...fields.function import FunctionNetwork
 from ...kernels import choose_kernels
 from ..viewer import ViewerComfort
 
-RAYS_AT_A_TIME = 1 << 16
+RAYS_AT_A_TIME = 1 << 18
 """Rays looked along at a time: bounds the memory of a large view."""
+
+INTERRUPTIBLE_RAYS = 1 << 16
+"""The same in the viewer on a processor: a quarter of a second."""
 
 
 @dataclass
@@ -198,7 +201,7 @@ class PointModel(Model):
 
     def make_comfort(self, cameras: Any) -> None:
         """Has the viewer open at the first camera."""
-        self.viewer_comfort = ViewerComfort(cameras, self.device_wanted, self.resolution)
+        self.viewer_comfort = ViewerComfort(cameras, self.device_wanted, self.resolution, self.resolution, INTERRUPTIBLE_RAYS)
 
     @contextmanager
     def looking(self) -> Iterator[None]:

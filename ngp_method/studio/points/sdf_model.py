@@ -109,7 +109,7 @@ class SdfModel(PointModel):
         rays_o, rays_d = ray_bundle.origins + 0.5, ray_bundle.directions
         pixel = None if ray_bundle.pixel_area is None else ray_bundle.pixel_area.reshape(-1).sqrt()
         wants = self.viewer_comfort.wants
-        seen = self.distance_field.look(rays_o, rays_d, self.up, pixel, lambda what: wants(_OUTPUTS_OF[what]) or wants("rgb"))
+        seen = self.distance_field.look(rays_o, rays_d, self.up, pixel, lambda what: any(map(wants, _OUTPUTS_OF[what])))
         outputs = _surface_outputs(seen)
         outputs["slice"] = self._slice(rays_o, rays_d) if wants("slice") else torch.ones_like(rays_d)
         outputs["error"] = torch.zeros_like(outputs["depth"])
@@ -192,7 +192,7 @@ class SdfModel(PointModel):
         return (values / mesh.scale, gradients) if gradient else values / mesh.scale
 
 
-_OUTPUTS_OF = {"colors": "shaded", "normals": "normals"}
+_OUTPUTS_OF = {"colors": ("rgb", "shaded"), "normals": ("normals",)}
 """Outputs of the viewer that need what :meth:`DistanceField.look` finds."""
 
 
