@@ -12,6 +12,7 @@ import tifffile
 from PIL import Image, ImageCms
 
 from ngp_method.errors import UserError
+from ngp_method.primitives.image import writer
 from ngp_method.primitives.image.source import PictureSource, open_picture
 from ngp_method.primitives.image.writer import PictureWriter
 
@@ -33,7 +34,10 @@ def writer_for(source: PictureSource, path: Path, **more: Any) -> PictureWriter:
 @pytest.mark.parametrize("linear", [False, True])
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize(("bits", "ending"), [(8, "png"), (16, "png"), (8, "tif"), (16, "tif")])
-def test_every_sample_comes_back(bits: Any, ending: str, channels: int, linear: bool, tmp_path: Path) -> None:
+def test_every_sample_comes_back(
+    bits: Any, ending: str, channels: int, linear: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "_STRIP_BYTES", 30_000)  # several strips, the last one shorter
     layers = [WIDE, WIDE[::-1], WIDE[:, ::-1], np.roll(WIDE, 77)][:channels]
     pixels = np.stack(layers, axis=-1).astype(np.uint8 if bits == 8 else np.uint16)
     source = PictureSource(Path("a"), pixels, "linear" if linear else "srgb")
@@ -56,7 +60,8 @@ def test_half_floats_come_back(channels: int, linear: bool, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("ending", ["exr", "tif"])
-def test_floats_come_back_to_six_digits(ending: str, tmp_path: Path) -> None:
+def test_floats_come_back_to_six_digits(ending: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_STRIP_BYTES", 2000)
     light = RNG.uniform(-0.5, 40.0, (30, 20, 3)).astype(np.float32)
     source = PictureSource(Path("a"), light)
     writer_for(source, tmp_path / f"b.{ending}", bits=32).write(stripes(source))
@@ -104,9 +109,10 @@ def test_small_and_narrow_pictures(ending: str, size: tuple[int, int], tmp_path:
     np.testing.assert_allclose(back.stripe(0, size[0]), 128 / 255, atol=0.004)
 
 
-def test_pillow_and_tifffile_read_what_is_written(tmp_path: Path) -> None:
+def test_pillow_and_tifffile_read_what_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = RNG.integers(0, 256, (50, 40, 4), dtype=np.uint8)
     source = PictureSource(Path("a"), pixels)
+    monkeypatch.setattr(writer, "_STRIP_BYTES", 1000)
     for ending in ("png", "tif"):
         writer_for(source, tmp_path / f"b.{ending}").write(stripes(source))
         np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / f"b.{ending}")), pixels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +27,8 @@ _DEPTHS: dict[str, tuple[Bits, ...]] = {
 _JPEG_LONGEST = 65_500
 _JPEG_QUALITY = 95
 _STRIP_BYTES = 1 << 20
+_LEVEL = 4
+"""Of zlib, as for PNG."""
 Rows = npt.NDArray[np.float32]
 
 
@@ -183,13 +186,14 @@ class PictureWriter:
         squeezed = (self.height, self.width, self.n_channels)[: 3 if self.n_channels > 1 else 2]
         with tifffile.TiffWriter(part, bigtiff=row_bytes * self.height > 3 << 30) as tif:
             tif.write(
-                (rows.squeeze(-1) if self.n_channels == 1 else rows for rows in _of_height(samples, tall)),
+                (_deflated(rows.astype(dtype)) for rows in _of_height(samples, tall)),
                 shape=squeezed,
                 dtype=dtype,
                 photometric="rgb" if self.n_channels >= 3 else "minisblack",
                 planarconfig="contig" if self.n_channels > 1 else None,
                 extrasamples=["unassalpha"] if self.n_channels % 2 == 0 else None,
                 compression="zlib",
+                predictor=None if self.is_float else 2,
                 rowsperstrip=tall,
                 iccprofile=self.profile,
                 software="instant-hash",
@@ -205,6 +209,13 @@ class PictureWriter:
             image.paste(Image.fromarray(rows.squeeze(-1) if self.n_channels == 1 else rows), (0, top))
             top += len(rows)
         image.save(part, "JPEG", quality=_JPEG_QUALITY, subsampling=0, icc_profile=self.profile)
+
+
+def _deflated(rows: npt.NDArray[Any]) -> bytes:
+    """A strip as TIFF packs it: integers less their left neighbour (predictor 2), then deflated."""
+    if rows.dtype.kind == "u":
+        rows = np.concatenate([rows[:, :1], np.diff(rows, axis=1)], axis=1)
+    return zlib.compress(rows.data, _LEVEL)
 
 
 def _of_height(stripes: Iterator[npt.NDArray[Any]], tall: int) -> Iterator[npt.NDArray[Any]]:
