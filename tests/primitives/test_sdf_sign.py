@@ -48,7 +48,7 @@ def test_signs_beyond_corners_and_edges() -> None:
     steps *= rng.uniform(1e-8, 1e-2, (400, 1)) / np.linalg.norm(steps, axis=1, keepdims=True)
     points = (mesh.vertices[:, None] + steps).reshape(-1, 3)
     signed, found = shape.look(points)
-    assert (found.places >= 4).sum() > 500
+    assert (found.places >= 4).sum() > 300
     assert ((found.places > 0) & (found.places < 4)).sum() > 100
     assert np.array_equal(signed < 0, exact_winding(points, corners_of(mesh)) > 0.5)
 
