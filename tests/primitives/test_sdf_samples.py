@@ -201,9 +201,10 @@ def test_an_error_beside_training_ends_training(torus: SignedDistance, pools: An
             return super().part(number, size)
 
     pool = pools(Broken(torus))
+    pool.batch(256)  # after which part 2 comes in, and after as many again part 3
+    pool.batch(256)
     with pytest.raises(MemoryError, match="no room"):
-        for _ in range(10):
-            pool.batch(128)
+        pool.batch(256)
 
 
 def test_mixes_and_pools_that_do_not_fit() -> None:
