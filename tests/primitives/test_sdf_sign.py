@@ -18,8 +18,8 @@ from ngp_method.primitives.sdf.signed import SignedDistance
 from support.shapes import CLOSED, SHAPES, corners_of, exact_winding, mesh_of, points_around
 
 DIPOLES = 0.08
-"""Error of the sum over dipoles at beta 2: what is measured on these shapes is up to 0.055, in the middle of the ball, where all
-nodes err to one side."""
+"""Error of the sum over dipoles at beta 2: on these shapes up to 0.055, in the middle of the ball, where all nodes err to one
+side."""
 
 
 def _off_surface(shape: SignedDistance, points: np.ndarray) -> np.ndarray:
