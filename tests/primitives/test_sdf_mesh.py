@@ -53,9 +53,9 @@ def test_scenes_are_joined_where_they_are_placed(tmp_path: Path) -> None:
 
 
 def test_the_place_in_the_cube_is_instant_ngps() -> None:
-    """The box, larger by half a percent of its diagonal on each side, has its longest side from 0 to 1 and lies in the middle."""
+    """The box, larger by half a percent of its diagonal on each side, has its longest side from 0 to 1, in the middle."""
     box = trimesh.creation.box((1.0, 2.0, 4.0))
-    mesh = make_mesh(box.vertices + [7.0, -3.0, 100.0], box.faces)
+    mesh = make_mesh(np.add(box.vertices, [7.0, -3.0, 100.0]), box.faces)
     side = 4.0 + 2 * 0.005 * 21**0.5
     assert mesh.scale == pytest.approx(1 / side, rel=1e-14)
     np.testing.assert_allclose(mesh.vertices.max(0), 0.5 + np.array([0.5, 1.0, 2.0]) / side, rtol=1e-14)

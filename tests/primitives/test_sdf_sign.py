@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 import trimesh
 
+from ngp_method.primitives.sdf import winding
+from ngp_method.primitives.sdf.bvh import Bvh
 from ngp_method.primitives.sdf.inside import InsideCells
 from ngp_method.primitives.sdf.mesh import load_mesh, make_mesh
 from ngp_method.primitives.sdf.signed import SignedDistance
 from support.shapes import CLOSED, SHAPES, corners_of, exact_winding, mesh_of, points_around
 
 DIPOLES = 0.08
-"""Error of the sum over dipoles at beta 2: the second order of a node's size over its distance, at most a quarter, times a
-constant; what is measured on these shapes is up to 0.06, and the correction left out makes it 0.1."""
+"""Error of the sum over dipoles at beta 2: on these shapes up to 0.055, in the middle of the ball, where all nodes err to one
+side."""
 
 
 def _off_surface(shape: SignedDistance, points: np.ndarray) -> np.ndarray:
@@ -48,7 +50,7 @@ def test_signs_beyond_corners_and_edges() -> None:
     steps *= rng.uniform(1e-8, 1e-2, (400, 1)) / np.linalg.norm(steps, axis=1, keepdims=True)
     points = (mesh.vertices[:, None] + steps).reshape(-1, 3)
     signed, found = shape.look(points)
-    assert (found.places >= 4).sum() > 500
+    assert (found.places >= 4).sum() > 300
     assert ((found.places > 0) & (found.places < 4)).sum() > 100
     assert np.array_equal(signed < 0, exact_winding(points, corners_of(mesh)) > 0.5)
 
@@ -65,6 +67,18 @@ def test_winding_numbers_are_the_exact_sums(name: str) -> None:
     shape = SignedDistance(mesh)
     points = _off_surface(shape, points_around(mesh))
     np.testing.assert_allclose(shape.winding_numbers(points), exact_winding(points, corners_of(mesh)), atol=DIPOLES)
+
+
+def test_dipoles_with_their_correction_fall_off_as_they_should() -> None:
+    """At beta 8 the error is 5e-5; of the dipole alone it would be 2.4e-4, as it falls with one power of the distance less."""
+    mesh = mesh_of("torus")
+    tree = Bvh(mesh.vertices, mesh.faces)
+    points = points_around(mesh)
+    points = points[tree.closest(points).distances > 1e-9]
+    dipoles, found = np.zeros((len(tree.nodes), 2, winding.MOMENTS), np.float32), np.empty(len(points))
+    winding.moments(*tree.arrays, 8.0, dipoles)
+    winding.winding_numbers(*tree.arrays, dipoles, points, found, 0, len(points))
+    np.testing.assert_allclose(found, exact_winding(points, corners_of(mesh)), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["hemisphere", "soup"])

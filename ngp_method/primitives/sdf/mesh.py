@@ -34,6 +34,7 @@ class Mesh:
     Attributes:
         vertices: float64 [V, 3] in [0, 1]^3, no two at the same position.
         faces: int32 [F, 3], none of zero area.
+        opposite: int32 [F, 3], what lies across each edge: see :class:`.topology.EdgePairs`.
         scale: unit cube = (world - offset) * scale.
         offset: float64 [3].
         watertight: every edge belongs to exactly two faces.
@@ -45,6 +46,7 @@ class Mesh:
 
     vertices: Floats
     faces: Faces
+    opposite: Faces
     scale: float
     offset: Floats
     watertight: bool
@@ -167,7 +169,8 @@ def make_mesh(vertices: npt.ArrayLike, faces: npt.ArrayLike, sign: Sign = "auto"
     pairs = edge_pairs(triangles, len(points))
     triangles, pairs, turned = turn_outwards(points, triangles, pairs)
     method, reason = _choose(sign, pairs.closed, pairs.consistent, pairs.open_edges)
-    return Mesh(points, triangles.astype(np.int32), scale, offset, pairs.closed, method, (*notes, *turned, reason), name)
+    said = (*notes, *turned, reason)
+    return Mesh(points, triangles.astype(np.int32), pairs.opposite, scale, offset, pairs.closed, method, said, name)
 
 
 def _into_cube(points: Floats, used: npt.NDArray[np.bool_], name: str) -> tuple[Floats, float, Floats]:

@@ -33,7 +33,7 @@ def welded(points: Floats, faces: Ints) -> tuple[Floats, Ints]:
     """
     numbers, faces = np.unique(faces, return_inverse=True)
     faces = faces.reshape(-1, 3)
-    points = points[numbers] + 0.0  # minus zero becomes zero
+    points = points[numbers]
     first, kind = _same_rows(np.ascontiguousarray(points).view(np.uint64))
     return points[first], kind[faces]
 

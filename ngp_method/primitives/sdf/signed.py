@@ -9,7 +9,6 @@ from numba import njit
 from . import closest, winding
 from .bvh import Bvh, Closest, Floats, Ints, side_by_side
 from .mesh import Mesh
-from .topology import edge_pairs
 
 HALF = 0.5
 """A point counts as inside where the winding number is more than this, whatever its sign: a soup may look either way."""
@@ -24,15 +23,19 @@ MAY_DIFFER = 4
 def _vertex_normals(vertices, faces, normals, sums):  # type: ignore[no-untyped-def]
     """Unit normals of faces into ``normals`` [F, 3], their sums at vertices weighted by angle into ``sums`` [V, 3]."""
     for f in range(faces.shape[0]):
-        a, b, c = vertices[faces[f, 0]], vertices[faces[f, 1]], vertices[faces[f, 2]]
-        normal = np.cross(b - a, c - a)
-        normal /= max(np.sqrt((normal * normal).sum()), 1e-300)
-        normals[f] = normal
+        a, b, c = faces[f, 0], faces[f, 1], faces[f, 2]
+        ux, uy, uz = (vertices[b, 0] - vertices[a, 0], vertices[b, 1] - vertices[a, 1], vertices[b, 2] - vertices[a, 2])
+        vx, vy, vz = (vertices[c, 0] - vertices[a, 0], vertices[c, 1] - vertices[a, 1], vertices[c, 2] - vertices[a, 2])
+        nx, ny, nz = uy * vz - uz * vy, uz * vx - ux * vz, ux * vy - uy * vx
+        double_area = np.sqrt(nx * nx + ny * ny + nz * nz)
+        one = 1.0 / max(double_area, 1e-300)
+        normals[f, 0], normals[f, 1], normals[f, 2] = nx * one, ny * one, nz * one
+        uu, vv, uv = ux * ux + uy * uy + uz * uz, vx * vx + vy * vy + vz * vz, ux * vx + uy * vy + uz * vz
+        # An angle's sine is to its cosine as the double area to the product of the two edges there.
+        angles = (np.arctan2(double_area, uv), np.arctan2(double_area, uu - uv), np.arctan2(double_area, vv - uv))
         for k in range(3):
-            here = vertices[faces[f, k]]
-            u, v = vertices[faces[f, (k + 1) % 3]] - here, vertices[faces[f, (k + 2) % 3]] - here
-            across = np.cross(u, v)
-            sums[faces[f, k]] += normal * np.arctan2(np.sqrt((across * across).sum()), (u * v).sum())
+            for axis in range(3):
+                sums[faces[f, k], axis] += normals[f, axis] * angles[k]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
@@ -150,9 +153,9 @@ class SignedDistance:
         _vertex_normals(mesh.vertices, mesh.faces, normals, sums)
         place_of = np.empty(len(order), np.int32)
         place_of[order] = np.arange(len(order), dtype=np.int32)
-        across = edge_pairs(mesh.faces.astype(np.int64), len(mesh.vertices)).opposite
+        across = mesh.opposite[order]
         opposite = np.where(across >= 0, place_of[across // 3], -1)
-        return normals[order], opposite[order], mesh.faces[order], sums
+        return normals[order], opposite, mesh.faces[order], sums
 
     def _check(self) -> int:
         """How many of CHECKED points, half of them near the surface, are on different sides by the two methods."""
