@@ -23,6 +23,8 @@ from torch import Tensor
 
 from ngp_method.errors import UserError, fail
 from ngp_method.kernels.scene import SceneGeometry
+from ngp_method.primitives.sdf.surface import extract_surface
+from ngp_method.tools.mesh_files import drop_small_parts, to_original_frame, write_ply
 
 CHUNK = 1 << 17
 """Positions in one call of the field: its buffers then take tens of megabytes."""
@@ -160,16 +162,6 @@ def sample_log_density(
     return values.numpy(), spacing
 
 
-def drop_small_parts(mesh: trimesh.Trimesh, min_part: float) -> trimesh.Trimesh:
-    """``mesh`` without the connected parts that have less than ``min_part`` of all faces."""
-    labels = trimesh.graph.connected_component_labels(mesh.face_adjacency, node_count=len(mesh.faces))
-    counts = np.bincount(labels)
-    keep = counts >= min(min_part * len(mesh.faces), counts.max())
-    mesh.update_faces(keep[labels])
-    mesh.remove_unreferenced_vertices()
-    return mesh
-
-
 def vertex_colors(
     field: Field, mesh: trimesh.Trimesh, cell: float, device: torch.device, advance: Callable[[float], None]
 ) -> NDArray[np.uint8]:
@@ -199,40 +191,34 @@ def vertex_colors(
     return colors
 
 
-def to_original_frame(mesh: trimesh.Trimesh, transform: Tensor, scale: float) -> None:
-    """Moves ``mesh`` from a data parser's world, scale * (transform @ x), to the frame its cameras were given in."""
-    matrix = np.eye(4)
-    matrix[:3] = transform.double().cpu().numpy()
-    undo = np.linalg.inv(matrix)
-    undo[:3, :3] /= scale
-    mesh.apply_transform(undo)
+def distance_mesh(model: Any, settings: MeshSettings, advance: Callable[[float], None] = lambda share: None) -> trimesh.Trimesh:
+    """The surface of a learned signed distance in the units of its mesh, closed, its normals outward.
 
+    Args:
+        model: of ``instant-sdf``, in eval mode; settings: resolution and min_part of them.
+        advance: told the share of the work done since the last call.
 
-def write_ply(mesh: trimesh.Trimesh, path: Path) -> None:
-    """Writes a mesh with vertex colours as binary PLY, positions in float64: trimesh's writer has float32 alone, which keeps
-    half a metre of a survey's northings."""
-    visual: Any = mesh.visual  # ColorVisuals, as extract_mesh made it
-    vertices = np.empty(len(mesh.vertices), [("position", "<f8", 3), ("color", "u1", 4)])
-    vertices["position"], vertices["color"] = mesh.vertices, visual.vertex_colors
-    faces = np.empty(len(mesh.faces), [("count", "u1"), ("vertices", "<i4", 3)])
-    faces["count"], faces["vertices"] = 3, mesh.faces
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(vertices)}"]
-    header += [f"property double {axis}" for axis in "xyz"]
-    header += [f"property uchar {channel}" for channel in ("red", "green", "blue", "alpha")]
-    header += [f"element face {len(faces)}", "property list uchar int vertex_indices", "end_header\n"]
-    path.write_bytes("\n".join(header).encode() + vertices.tobytes() + faces.tobytes())
+    Raises:
+        EmptyMeshError: where there is no surface.
+    """
+    vertices, faces = extract_surface(model.distance_field.distance, settings.resolution, _device_of(model), advance)
+    if not len(faces):
+        raise EmptyMeshError("The learned distance has no surface: train longer.")
+    mesh = trimesh.Trimesh(model.shape.mesh.points_to_world(vertices), faces, process=False)
+    return drop_small_parts(mesh, settings.min_part)
 
 
 @dataclass
 class MeshCommand:
-    """Writes the surface of a trained instant-hash run as a mesh with vertex colours."""
+    """Writes the surface of a trained run as a mesh: of a radiance field with vertex colours, of a signed distance in the units
+    of the mesh that it was fitted to."""
 
     load_config: Path
     """The config.yml of the run."""
     output_dir: Path
     """Folder for mesh.ply and mesh.obj; made if need be."""
     resolution: int = 256
-    """Samples of the density along the longest edge of what is occupied."""
+    """Samples along the longest edge of what is occupied."""
     threshold: float = MeshSettings.threshold
     """Density at the surface, per edge of the unit cube; the default is instant-ngp's, exp(2.5). Lower: thicker
     surfaces, fewer holes, more haze; higher: the opposite."""
@@ -244,7 +230,7 @@ class MeshCommand:
     format: Literal["ply", "obj", "both"] = "both"
     """Which files to write."""
     save_world_frame: bool = False
-    """Write the mesh in the frame of the data set's cameras, not in that of the model."""
+    """Write the mesh in the frame of the data set's cameras, not in that of the model. (Runs of instant-sdf always do.)"""
 
     def check(self) -> None:
         """Raises UserError with one sentence where a value makes no sense."""
@@ -264,26 +250,37 @@ class MeshCommand:
         self.check()
         pipeline = load_run(self.load_config)
         model = pipeline.model
-        if not all(hasattr(model, name) for name in ("geometry", "occupancy_at")):
-            fail(f"--load-config {self.load_config}: a run of {type(model).__name__}, not of instant-hash.")
+        of_distance = hasattr(model, "distance_field")
+        if not of_distance and not all(hasattr(model, name) for name in ("geometry", "occupancy_at")):
+            fail(f"--load-config {self.load_config}: a run of {type(model).__name__}, which has no surface.")
+        if of_distance:
+            self.check_distance()
         settings = MeshSettings(self.resolution, self.threshold, self.aabb, self.min_part)
         with get_progress("Sampling the field") as progress:
             task = progress.add_task("", total=1.0)
             try:
-                mesh = extract_mesh(model, settings, lambda share: progress.advance(task, share))
+                extract = distance_mesh if of_distance else extract_mesh
+                mesh = extract(model, settings, lambda share: progress.advance(task, share))
             except EmptyMeshError as error:
                 raise UserError(str(error)) from None
-        if self.save_world_frame:
+        if self.save_world_frame and not of_distance:
             outputs = pipeline.datamanager.train_dataparser_outputs
             to_original_frame(mesh, outputs.dataparser_transform, outputs.dataparser_scale)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         for suffix in ("ply", "obj") if self.format == "both" else (self.format,):
             path = self.output_dir / f"mesh.{suffix}"
-            if suffix == "ply" and self.save_world_frame:
+            if suffix == "ply" and (self.save_world_frame or of_distance):
                 write_ply(mesh, path)
             else:
                 mesh.export(path)
             CONSOLE.print(f"{path}: {len(mesh.vertices):,} vertices, {len(mesh.faces):,} faces", soft_wrap=True)
+
+    def check_distance(self) -> None:
+        """Raises UserError with one sentence where a flag has no meaning for a signed distance."""
+        if self.threshold != MeshSettings.threshold:
+            fail("--threshold is of densities, and this is a run of instant-sdf, whose surface is at distance 0; leave it out.")
+        if self.aabb is not None:
+            fail("--aabb is of radiance fields, and this is a run of instant-sdf, whose box is that of its mesh; leave it out.")
 
 
 def main() -> None:

@@ -14,7 +14,8 @@ import trimesh
 from torch import Tensor
 
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.tools.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh, to_original_frame, write_ply
+from ngp_method.tools.mesh import EmptyMeshError, MeshCommand, MeshSettings, extract_mesh
+from ngp_method.tools.mesh_files import to_original_frame, write_ply
 
 CENTER = torch.tensor([0.3, -0.2, 0.1])
 RADIUS = 0.6
