@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -29,16 +27,7 @@ START = time.monotonic()  # before the heavy imports: the first training step is
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measure import machine, report, scenes  # noqa: E402
-
-ORDINARY = {
-    "NUMBA_CPU_NAME": "haswell",
-    "NUMBA_CPU_FEATURES": "",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "ATEN_CPU_CAPABILITY": "avx2",
-    "NUMBA_CACHE_DIR": str(Path(tempfile.gettempdir()) / "instant-hash-ordinary"),
-}
-"""Environment in which numba, oneDNN and torch use no more than AVX2, FMA and F16C: what every PC since 2013 has."""
+from measure import machine, ordinary, report, scenes  # noqa: E402
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -81,8 +70,8 @@ def main() -> None:
     if args.scene == "report":
         print(json.dumps(report.write(HERE / "results")))
         return
-    if args.ordinary and any(os.environ.get(name) != value for name, value in ORDINARY.items()):
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ORDINARY})  # read when numba is imported
+    if args.ordinary:
+        ordinary.hold()
     if "litesplat" in (args.peer, args.method):
         from measure import litesplat
 

@@ -10,6 +10,11 @@ SCALES = {"lego": 0.5, "fox": 0.25}
 """lego as it lies there is 400x400, the fox 1080x1920: 200x200 and 270x480 are what a processor can bear."""
 
 
+def root() -> Path:
+    """The folder of the data: $NGP_DATA, or shared/data beside the checkout."""
+    return Path(os.environ.get("NGP_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
+
+
 def find(scene: str, scale: float | None) -> tuple[Path, float]:
     """Folder and image scale of a scene's name or folder."""
     if scene == "demo":
@@ -17,8 +22,7 @@ def find(scene: str, scale: float | None) -> tuple[Path, float]:
 
         return demo_scene_path(), scale or 1.0
     if scene in SCALES:
-        root = Path(os.environ.get("NGP_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data")
-        folder, scale = root / scene, scale or SCALES[scene]
+        folder, scale = root() / scene, scale or SCALES[scene]
     else:
         folder, scale = Path(scene), scale or 1.0
     if not folder.is_dir():

@@ -27,7 +27,21 @@ def configure(method: str, data: Path, scale: float, args: argparse.Namespace, o
     config = copy.deepcopy(all_methods[method])
     config.data = config.pipeline.datamanager.data = data
     config.pipeline.datamanager.camera_res_scale_factor = scale
-    config.vis, config.output_dir, config.machine.seed = "tensorboard", output, args.seed
+    in_silence(config, args.seed, output)
+    if method == "instant-hash":
+        config.max_train_seconds = args.seconds
+        for setting in args.set:
+            path, text = setting.split("=", 1)
+            assign(config, path, value_of(text))
+    else:
+        _prepare_peer(config, data, scale)
+    config.set_timestamp()
+    return config
+
+
+def in_silence(config: Any, seed: int, output: Path) -> None:
+    """Has a run on the processor neither log, save nor evaluate on the way, and go on until it is stopped."""
+    config.vis, config.output_dir, config.machine.seed = "tensorboard", output, seed
     config.machine.device_type = "cpu"
     config.mixed_precision = False
     config.steps_per_eval_batch = config.steps_per_eval_image = config.steps_per_eval_all_images = 0
@@ -35,25 +49,30 @@ def configure(method: str, data: Path, scale: float, args: argparse.Namespace, o
     config.logging.steps_per_log = LONG
     config.logging.local_writer.enable = False
     config.max_num_iterations = LONG
-    if method == "instant-hash":
-        config.max_train_seconds = args.seconds
-        for setting in args.set:
-            _assign(config, *setting.split("=", 1))
-    else:
-        _prepare_peer(config, data, scale)
-    config.set_timestamp()
-    return config
 
 
-def _assign(config: Any, path: str, text: str) -> None:
+def assign(config: Any, path: str, value: Any) -> None:
+    """Sets what a dotted path names, through attributes and dictionaries; it must be there.
+
+    Raises:
+        SystemExit: there is no such setting.
+    """
     *parents, name = path.split(".")
-    for parent in parents:
-        config = config[parent] if isinstance(config, dict) else getattr(config, parent)
     try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text
+        for parent in parents:
+            config = config[parent] if isinstance(config, dict) else getattr(config, parent)
+        getattr(config, name)
+    except (AttributeError, KeyError):
+        raise SystemExit(f"{path}: the method has no such setting; ns-train METHOD --help lists them.") from None
     setattr(config, name, value)
+
+
+def value_of(text: str) -> Any:
+    """What a text stands for: a number, None, a truth value, a tuple, or itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def _prepare_peer(config: Any, data: Path, scale: float) -> None:

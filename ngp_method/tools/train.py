@@ -47,9 +47,11 @@ METHOD = "method"
 
 def presets() -> dict[str, Any]:
     """The registered methods' configs by name."""
+    from nerfstudio.plugins.types import MethodSpecification
+
     from ngp_method import method_configs
 
-    found = {name: spec for name, spec in vars(method_configs).items() if name.startswith("instant_hash")}
+    found = {name: spec for name, spec in vars(method_configs).items() if isinstance(spec, MethodSpecification)}
     return {name.replace("_", "-"): spec.config for name, spec in found.items()}
 
 

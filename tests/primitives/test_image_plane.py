@@ -61,8 +61,8 @@ def test_samples_of_a_pixel_that_covers_many() -> None:
     """One sample where a pixel of the view is one of the picture; else four, whose mean is that of what lies under it."""
     plane = Plane(100, 100)
     o, d = torch.tensor([[0.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, -1.0]])
-    near = plane.meet(o, d, torch.tensor([[(0.5 / 100) ** 2]]))
-    torch.testing.assert_close(near.footprints, torch.tensor([0.5]))
+    near = plane.meet(o, d, torch.tensor([[(1.0 / 100) ** 2]]))
+    torch.testing.assert_close(near.footprints, torch.tensor([1.0]))
     assert plane.samples(near).shape == (1, 1, 2)
     far = plane.meet(o, d, torch.tensor([[(8 / 100) ** 2]]))
     positions = plane.samples(far)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,10 @@ import pytest
 import torch
 from nerfstudio.utils.eval_utils import eval_setup
 from test_model import trainer_for
-from torch import Tensor
 
-from ngp_method.studio import checkpoints
 from ngp_method.studio import model as model_module
-from ngp_method.studio.trainer import InstantHashTrainer
 from support import scenes
+from support.runs import differ, last_checkpoint, stop_after
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 
@@ -32,67 +29,31 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return scenes.write_blender(tmp_path_factory.mktemp("resume"), train=12, test=2, size=(32, 32))
 
 
-def _stop_after(trainer: InstantHashTrainer, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C in the middle of a step, after which the run is saved."""
-    plain = trainer.train_iteration
-
-    def iteration(step: int) -> Any:
-        if step == steps - 1:
-            signal.raise_signal(signal.SIGINT)
-        return plain(step)
-
-    monkeypatch.setattr(trainer, "train_iteration", iteration)
-    with pytest.raises(SystemExit) as end:
-        trainer.train()
-    assert end.value.code == 128 + signal.SIGINT
-
-
-def _flat(value: Any, name: str = "") -> dict[str, Any]:
-    """Every leaf of nested dictionaries and lists, by its path."""
-    if isinstance(value, dict):
-        return {k: v for key, one in value.items() for k, v in _flat(one, f"{name}/{key}").items()}
-    if isinstance(value, (list, tuple)):
-        return {k: v for key, one in enumerate(value) for k, v in _flat(one, f"{name}/{key}").items()}
-    return {name: value}
-
-
-def _differ(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    """What is not the same to the last bit."""
-    a, b = _flat(first), _flat(second)
-    assert a.keys() == b.keys()
-    return [k for k in a if not (torch.equal(a[k], b[k]) if isinstance(a[k], Tensor) else a[k] == b[k])]
-
-
-def _last(trainer: InstantHashTrainer) -> dict[str, Any]:
-    (path,) = sorted(trainer.checkpoint_dir.glob("*.ckpt"))
-    return checkpoints.read(path)
-
-
 @pytest.mark.parametrize("kernels", ["cpu", "reference"])
 def test_a_resumed_run_is_the_run(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kernels: str) -> None:
     """Stopped by Ctrl-C and resumed with another seed and from other settings of the command line: the same to the last bit."""
     whole = trainer_for(scene, tmp_path / "whole", steps=STEPS, kernels=kernels, **OPEN)
     whole.train()
     parts = trainer_for(scene, tmp_path / "parts", steps=STEPS, kernels=kernels, **OPEN)
-    _stop_after(parts, STOPPED, monkeypatch)
-    assert _last(parts)["step"] == STOPPED - 1
+    stop_after(parts, STOPPED, monkeypatch)
+    assert last_checkpoint(parts)["step"] == STOPPED - 1
     resumed = trainer_for(
         scene, tmp_path / "resumed", seed=7, steps=STEPS, load_dir=parts.checkpoint_dir, kernels=kernels, **OPEN
     )
     resumed.train()
-    expected, found = _last(whole), _last(resumed)
+    expected, found = last_checkpoint(whole), last_checkpoint(resumed)
     assert expected["step"] == found["step"] == STEPS - 1
     for state in (expected, found):
         state.pop("training_seconds")
-    assert _differ(expected, found) == []
+    assert differ(expected, found) == []
     assert expected["run"]["step"]["grid"]["cursor"] > 0, "the grid was walked"
-    assert len(_differ(expected["pipeline"], _last(parts)["pipeline"])) > 3, "it went on"
+    assert len(differ(expected["pipeline"], last_checkpoint(parts)["pipeline"])) > 3, "it went on"
 
 
 def test_what_the_data_settle_goes_into_config_and_checkpoint(scene: Path, tmp_path: Path) -> None:
     trainer = trainer_for(scene, tmp_path, steps=2, **OPEN)
     trainer.train()
-    settled, config = _last(trainer)["run"]["settled"], trainer.config.pipeline
+    settled, config = last_checkpoint(trainer)["run"]["settled"], trainer.config.pipeline
     assert settled["n_levels"] == config.model.n_levels < 8
     assert settled["finest_resolution"] == config.model.finest_resolution
     assert settled["step_scale"] == trainer.pipeline.model.geometry.step_scale > 1.0

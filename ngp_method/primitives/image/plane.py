@@ -14,8 +14,9 @@ from torch import Tensor
 SPREAD = ((-0.125, -0.375), (0.375, -0.125), (-0.375, 0.125), (0.125, 0.375))
 """Where four samples lie in a pixel of the view, from its middle: a turned grid, with no two in a row or a column."""
 
-NEAR = 0.55
-"""Pixels of the picture beneath a pixel of the view up to which one sample is enough: there is nothing in it to be missed."""
+NEAR = 1.25
+"""Pixels of the picture beneath a pixel of the view, along a side, up to which one sample is enough: a view that has as many
+pixels as the picture shows each of them alone, also where rounding makes it a few less."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
@@ -11,7 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from torch import Tensor
 
 from ...errors import fail
-from ...primitives.sdf.mesh import ENDINGS, Sign, load_mesh
+from ...primitives.sdf.mesh import ENDINGS, Mesh, Sign, load_mesh
 from ...primitives.sdf.samples import SampleMix, SamplePool, SampleSource
 from ...primitives.sdf.signed import SignedDistance
 from ...primitives.sdf.truth import look_at_mesh
@@ -57,9 +58,24 @@ class MeshDataManagerConfig(PointDataManagerConfig):
         """See the base class: the file is there and of a kind that is read."""
         if self.data is None:
             fail(f"A mesh is needed: give one with --data FILE ({', '.join(ENDINGS)}).")
-        load_mesh(self.data, self.sign)
         if min(self.mix) < 0 or sum(self.mix) != 8:
             fail(f"--pipeline.datamanager.mix {' '.join(map(str, self.mix))}: give four numbers of eighths that add up to 8.")
+        mesh_of(self.data, self.sign)
+
+
+def mesh_of(path: Path, sign: Sign) -> Mesh:
+    """The mesh of a file; one that was checked just now is not read again.
+
+    Raises:
+        UserError: it cannot be trained on.
+    """
+    changed = path.stat().st_mtime_ns if path.is_file() else 0
+    return _read(path.absolute(), sign, changed)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, sign: Sign, changed: int) -> Mesh:
+    return load_mesh(path, sign)
 
 
 class MeshDataManager(PointDataManager):
@@ -79,7 +95,7 @@ class MeshDataManager(PointDataManager):
         config = self.config
         if config.data is None:
             fail("A mesh is needed: give one with --data FILE.")
-        mesh = load_mesh(config.data, config.sign)
+        mesh = mesh_of(config.data, config.sign)
         self.shape = SignedDistance(mesh)
         CONSOLE.print(f"{config.data.name}: {len(mesh.faces):,} triangles, {len(mesh.vertices):,} vertices", soft_wrap=True)
         for note in self.shape.notes:

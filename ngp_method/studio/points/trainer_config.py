@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
@@ -10,6 +11,7 @@ from ..flags import first
 from ..trainer_config import InstantHashTrainerConfig
 from .manager import PointDataManagerConfig
 from .pipeline import PointPipelineConfig
+from .unsuited import refuse
 
 
 @first("data", "max_train_seconds", "max_num_iterations", "vis", "output_dir", "experiment_name", "timestamp")
@@ -39,3 +41,13 @@ class PointTrainerConfig(InstantHashTrainerConfig):
         manager = self.pipeline.datamanager
         assert isinstance(manager, PointDataManagerConfig)
         manager.check()
+
+    def get_checkpoint_dir(self) -> Path:
+        """See the base class.
+
+        Raises:
+            UserError: the command that loads the run can do nothing with one of this kind.
+        """
+        if hasattr(self, "run_folder"):
+            refuse(sys.argv, self.subject)
+        return super().get_checkpoint_dir()

@@ -1,0 +1,135 @@
+"""The paper's study of encodings on its other primitives: a picture with tables of all sizes, a distance with three encodings.
+
+    python benchmarks/study.py image --seconds 30          # hash grids of 2^12 to 2^22, then frequency and dense grid
+    python benchmarks/study.py sdf --seconds 60            # hash grid, dense grid, frequency
+    python benchmarks/study.py image FILE --seconds 120 --encodings hash --sizes 20 --uses   # one run, and a still and the file
+    python benchmarks/study.py sdf FILE --seconds 60 --encodings hash --sizes 17 --ordinary  # held to AVX2
+    python benchmarks/study.py report                      # table and curves of all recorded runs
+
+FILE is by default the picture or the armadillo of $NGP_DATA (../shared/data). Each run trains for N seconds of training time in
+a process of its own, is measured as a whole, printed as one JSON line and written to benchmarks/results/runs/ with machine,
+date and command.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+START = time.monotonic()  # before the heavy imports: the first training step is counted from here
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE))
+
+from measure import machine, ordinary, scenes, study_report  # noqa: E402
+
+ENCODINGS = {"image": ("hash", "frequency", "dense"), "sdf": ("hash", "dense", "frequency")}
+SIZES = {"image": (12, 14, 16, 18, 20, 22), "sdf": (14, 17)}
+FILES = {"image": "image/MW_bg_unannotate.jpg", "sdf": "sdf/ingp_armadillo.obj"}
+
+FREQUENCY = {
+    "pipeline.model.n_neurons": 128,
+    "pipeline.model.n_hidden_layers": 8,
+    "optimizers.encoding.optimizer.lr": 3e-4,
+    "optimizers.networks.optimizer.lr": 3e-4,
+}
+"""The paper's network and rate where sines and cosines are all it gets (appendix D); octaves below."""
+
+OCTAVES = {"image": 12, "sdf": 10}
+"""Down to a pixel or so of a picture of some thousands; the paper's for a distance."""
+
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("primitive", choices=["image", "sdf", "report"], help="what is fitted, or report")
+    parser.add_argument("file", nargs="?", type=Path, help="the picture or mesh")
+    parser.add_argument("--seconds", type=float, default=30.0, help="seconds of training, each run")
+    parser.add_argument("--encodings", nargs="+", choices=["hash", "frequency", "dense", "none"], default=None)
+    parser.add_argument("--sizes", nargs="+", type=int, default=None, metavar="T", help="log2 of a hash table's entries")
+    parser.add_argument("--uses", action="store_true", help="also time a still of 512x512, and the picture or a mesh written")
+    parser.add_argument("--ordinary", action="store_true", help="held to AVX2, whatever the processor has")
+    parser.add_argument("--seed", type=int, default=42)
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")
+    return parser.parse_args(argv)
+
+
+def variants(args: argparse.Namespace) -> list[tuple[str, int | None]]:
+    """Encodings, and the hash table's size where it is one."""
+    found: list[tuple[str, int | None]] = []
+    for encoding in args.encodings or ENCODINGS[args.primitive]:
+        sizes = args.sizes or SIZES[args.primitive]
+        found += [(encoding, size) for size in sizes] if encoding == "hash" else [(encoding, None)]
+    return found
+
+
+def settings_of(args: argparse.Namespace, encoding: str, size: int | None) -> dict[str, Any]:
+    """Settings of the method's config for a run, by dotted path; those of --set win."""
+    from measure.training import value_of
+
+    found: dict[str, Any] = {"pipeline.model.encoding": encoding}
+    if size is not None:
+        found["pipeline.model.log2_hashmap_size"] = size
+    if encoding == "frequency":
+        found |= FREQUENCY | {"pipeline.model.n_frequencies": OCTAVES[args.primitive]}
+    return found | {path: value_of(text) for path, text in (setting.split("=", 1) for setting in args.set)}
+
+
+def one(args: argparse.Namespace, data: Path, encoding: str, size: int | None) -> None:
+    """One run in this process: trained, measured, recorded and printed."""
+    from measure import points
+
+    figures = points.run(
+        f"instant-{args.primitive}", data, args.seconds, settings_of(args, encoding, size), args.seed, START, args.uses
+    )
+    record = {
+        **machine.describe(),
+        "held_to": "AVX2" if args.ordinary else "",
+        "command": " ".join(["python", "benchmarks/study.py", *sys.argv[1:]]),
+        "primitive": args.primitive,
+        "file": data.name,
+        "seconds": args.seconds,
+        **figures,
+    }
+    folder = HERE / "results" / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = f"{encoding}{'' if size is None else size}" + ("-ordinary" if args.ordinary else "")
+    name = f"study-{args.primitive}-{data.stem}-{kind}-{args.seconds:.0f}s-{record['date'].replace(':', '')}.json"
+    (folder / name).write_text(json.dumps(record, indent=1) + "\n")
+    print(json.dumps(record), flush=True)
+
+
+def main() -> None:
+    """One run here, or several in processes of their own."""
+    args = parse()
+    if args.primitive == "report":
+        print(json.dumps(study_report.write(HERE / "results")))
+        return
+    if args.ordinary:
+        ordinary.hold()
+    data = args.file or scenes.root() / FILES[args.primitive]
+    if not data.is_file():
+        sys.exit(f"{data}: no such file; name a picture or mesh, or the folder of the data with $NGP_DATA.")
+    runs = variants(args)
+    if len(runs) == 1:
+        one(args, data, *runs[0])
+        return
+    common = ["--seconds", f"{args.seconds:g}", "--seed", str(args.seed)]
+    common += [flag for flag, wanted in (("--uses", args.uses), ("--ordinary", args.ordinary)) if wanted]
+    for encoding, size in runs:
+        command = [sys.executable, __file__, args.primitive, str(data), "--encodings", encoding, *common]
+        command += [] if size is None else ["--sizes", str(size)]
+        command += ["--set", *args.set] if args.set else []
+        code = subprocess.run(command, check=False, env=os.environ).returncode
+        if code:
+            sys.exit(f"{encoding} {size or ''} ended with exit code {code}; what it said stands above.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""Runs of the real trainer in the tests' own process: stopped, resumed and compared to the last bit."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from ngp_method.studio import checkpoints
+from ngp_method.studio.trainer import InstantHashTrainer
+
+
+def stop_after(trainer: InstantHashTrainer, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the middle of a step, after which the run is saved."""
+    plain = trainer.train_iteration
+
+    def iteration(step: int) -> Any:
+        if step == steps - 1:
+            signal.raise_signal(signal.SIGINT)
+        return plain(step)
+
+    monkeypatch.setattr(trainer, "train_iteration", iteration)
+    with pytest.raises(SystemExit) as end:
+        trainer.train()
+    assert end.value.code == 128 + signal.SIGINT
+
+
+def _flat(value: Any, name: str = "") -> dict[str, Any]:
+    """Every leaf of nested dictionaries and lists, by its path."""
+    if isinstance(value, dict):
+        return {k: v for key, one in value.items() for k, v in _flat(one, f"{name}/{key}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for key, one in enumerate(value) for k, v in _flat(one, f"{name}/{key}").items()}
+    return {name: value}
+
+
+def differ(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
+    """What is not the same to the last bit."""
+    a, b = _flat(first), _flat(second)
+    assert a.keys() == b.keys()
+    return [k for k in a if not (torch.equal(a[k], b[k]) if isinstance(a[k], Tensor) else a[k] == b[k])]
+
+
+def last_checkpoint(trainer: InstantHashTrainer) -> dict[str, Any]:
+    """Of a run that keeps one."""
+    (path,) = sorted(trainer.checkpoint_dir.glob("*.ckpt"))
+    return checkpoints.read(path)
