@@ -1,4 +1,4 @@
-"""Pictures and meshes under nerfstudio's trainer: resumed to the last bit, measured, looked at, and read again by config.yml."""
+"""Pictures and meshes under nerfstudio's trainer: resumed to the last bit, measured, looked at, read again."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ngp_method.errors import UserError
 from ngp_method.method_configs import image_config, sdf_config
+from ngp_method.primitives.growth import BatchGrowth
 from ngp_method.studio.points.image_model import ImageModel
 from ngp_method.studio.points.sdf_model import SdfModel
 from ngp_method.studio.trainer import InstantHashTrainer
@@ -98,8 +99,8 @@ def image_run(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(scope="module")
 def sdf_run(files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> InstantHashTrainer:
     """A ball after some hundred steps."""
-    trainer = trainer_of("sdf", files["sdf"], tmp_path_factory.mktemp("sdf"), steps=250, finest_resolution=64)
-    trainer.pipeline.datamanager.growth = type(trainer.pipeline.datamanager.growth)(2048, 2048, 1)  # type: ignore[union-attr]
+    trainer = trainer_of("sdf", files["sdf"], tmp_path_factory.mktemp("sdf"), steps=600, finest_resolution=64)
+    trainer.pipeline.datamanager.growth = BatchGrowth(2048, 2048, 1)  # type: ignore[union-attr]
     trainer.train()
     return trainer
 

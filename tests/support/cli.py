@@ -188,11 +188,19 @@ class Run:
         return self.base / "nerfstudio_models"
 
 
-def train(forks: Forks | None, data: object, out: Path, *flags: object, cwd: Path | None = None, **changes: str) -> Run:
-    """``ns-train instant-hash --data DATA`` with ``flags``; the run lies in ``out``. ``forks=None``: the command itself."""
-    arguments = ["instant-hash", "--data", data, "--output-dir", out, "--experiment-name", "x", "--timestamp", "run", *flags]
+def train(
+    forks: Forks | None,
+    data: object,
+    out: Path,
+    *flags: object,
+    cwd: Path | None = None,
+    method: str = "instant-hash",
+    **changes: str,
+) -> Run:
+    """``ns-train METHOD --data DATA`` with ``flags``; the run lies in ``out``. ``forks=None``: the command itself."""
+    arguments = [method, "--data", data, "--output-dir", out, "--experiment-name", "x", "--timestamp", "run", *flags]
     if forks is None:
         done = run("ns-train", *arguments, cwd=cwd or out.parent, **changes)
     else:
         done = forks.run("ns-train", *arguments, cwd=cwd or out.parent, **changes)
-    return Run(out / "x" / "instant-hash" / "run" / "config.yml", done)
+    return Run(out / "x" / method / "run" / "config.yml", done)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Optional
 
+import numpy as np
 import torch
 from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from torch import Tensor
@@ -97,7 +98,11 @@ class MeshDataManager(PointDataManager):
             fail("A mesh is needed: give one with --data FILE.")
         mesh = mesh_of(config.data, config.sign)
         self.shape = SignedDistance(mesh)
-        CONSOLE.print(f"{config.data.name}: {len(mesh.faces):,} triangles, {len(mesh.vertices):,} vertices", soft_wrap=True)
+        size = " x ".join(f"{edge:.4g}" for edge in mesh.length_to_world(np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0)))
+        CONSOLE.print(
+            f"{config.data.name}: {len(mesh.faces):,} triangles, {len(mesh.vertices):,} vertices, {size} of the file's units",
+            soft_wrap=True,
+        )
         for note in self.shape.notes:
             CONSOLE.print(f"{config.data.name}: {note}", soft_wrap=True)
         axis = config.up if config.up != "auto" else "z" if config.data.suffix.casefold() == ".stl" else "y"

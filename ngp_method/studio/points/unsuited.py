@@ -39,6 +39,6 @@ def refuse(argv: Sequence[str], subject: str) -> None:
         fail(f"ns-render {form}: this run has no photographs whose views could be rendered; {instead}.")
     if form == "interpolate" and subject == "picture":
         fail(
-            "ns-render interpolate: a picture has one view, and there is nothing to interpolate; ns-render camera-path renders a "
-            "path that the viewer has saved."
+            "ns-render interpolate: a picture has one view, and nothing lies between; ns-render camera-path renders a path "
+            "that the viewer has saved."
         )
