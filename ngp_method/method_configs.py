@@ -1,10 +1,12 @@
-"""The methods as nerfstudio sees them: four presets of one method.
+"""The methods as nerfstudio sees them: four presets of a radiance field, and two other primitives of the paper.
 
 ====================  ==================================================================================================
 ``instant-hash``       ``instant-hash-paper`` where torch sees a GPU, else ``instant-hash-lite``; says which
 ``instant-hash-paper``  the paper and instant-ngp's shipped settings to the letter, the same on every machine
 ``instant-hash-lite``   minutes on a processor
 ``instant-hash-big``    the paper's with 2^21 entries a level: large scenes, much detail, a GPU with memory
+``instant-image``      a picture as a function of position, on any machine
+``instant-sdf``        a mesh's signed distance as a function of position, on any machine
 ====================  ==================================================================================================
 
 One dial serves all: ``--max-train-seconds`` (or ``--max-num-iterations``) sets how long a run is, and the learning rates fall

@@ -122,8 +122,8 @@ class TurntableCommand:
         trained = pipeline.datamanager.train_dataset.cameras
         if len(trained) < 2:
             fail(
-                f"--load-config {self.load_config}: a run of one view has nothing to go round; ns-render camera-path renders a path "
-                "that the viewer has saved."
+                f"--load-config {self.load_config}: a run of one view has nothing to go round; ns-render camera-path renders a "
+                "path that the viewer has saved."
             )
         width, height, fov = self.view(trained)
         path = camera_path(orbit(trained.camera_to_worlds, self.frames), fov, width, height, self.fps)

@@ -100,6 +100,10 @@ class SampleSource:
         return rows
 
 
+FIRST, PART = 1 << 18, 1 << 15
+"""Samples that a pool begins with, so that training begins soon, and of each part of it."""
+
+
 class SamplePool:
     """A pool of samples to draw batches from.
 
@@ -115,6 +119,7 @@ class SamplePool:
         uses: samples drawn for each that is made, in the long run; infinite: the pool stays as it is at the start.
         workers: threads that make parts beside training.
         progress: called with the share of the first samples that are made, up to 1, from one thread at a time.
+        device: where the samples lie and batches are drawn.
 
     Raises:
         ValueError: numbers that do not fit together.
@@ -124,17 +129,18 @@ class SamplePool:
         self,
         source: SampleSource,
         size: int = 1 << 21,
-        first: int = 1 << 18,
-        part: int = 1 << 15,
+        first: int = FIRST,
+        part: int = PART,
         uses: float = 8.0,
         workers: int = 1,
         progress: Callable[[float], None] | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         if part <= 0 or part % kernels.GROUP or size % part or first % part or not 0 < first <= size or uses <= 0:
             raise ValueError(f"A pool of {size} samples that begins with {first} in parts of {part}, each used {uses} times.")
         self.source, self.size, self.part, self.uses = source, size, part, uses
         self._parts, self._first = size // part, first // part
-        self._rows: Rows = np.empty((size, 4), np.float32)
+        self._rows = torch.empty((size // kernels.GROUP, 4 * kernels.GROUP), device=device)
         self._batches = self._drawn = self._renewals = 0
         self._workers = ThreadPoolExecutor(workers, "sdf-samples")
         self._ahead: deque[Future[Rows]] = deque()
@@ -147,7 +153,7 @@ class SamplePool:
         return min(self._parts, self._first + self._renewals) * self.part
 
     def batch(self, n: int) -> tuple[Tensor, Tensor]:
-        """The next n samples: points float32 [n, 3] in [0, 1]^3, signed distances float32 [n], both on the processor.
+        """The next n samples: points float32 [n, 3] in [0, 1]^3, signed distances float32 [n], both on the pool's device.
 
         Each group of eight has the mix exactly; no sample is there twice as long as n is not more than ``live``.
         """
@@ -159,11 +165,11 @@ class SamplePool:
         start, stride = int(rng.integers(all_groups)), int(rng.integers(all_groups)) + 1
         while math.gcd(stride, all_groups) != 1:
             stride += 1
-        groups = (start + stride * np.arange(wanted, dtype=np.int64)) % all_groups
-        rows = self._rows.reshape(-1, 4 * kernels.GROUP)[groups].reshape(-1, 4)[:n]
+        groups = (torch.arange(wanted, device=self._rows.device) * stride + start) % all_groups
+        rows = self._rows[groups].view(-1, 4)[:n]
         self._batches += 1
         self._drawn += n
-        return torch.from_numpy(np.ascontiguousarray(rows[:, :3])), torch.from_numpy(np.ascontiguousarray(rows[:, 3]))
+        return rows[:, :3].contiguous(), rows[:, 3].contiguous()
 
     def run_state(self) -> dict[str, Any]:
         """What the next batches depend on, for a checkpoint: plain numbers, not the samples."""
@@ -227,5 +233,6 @@ class SamplePool:
             self._ahead.append(self._workers.submit(self.source.part, number, self.part))
 
     def _put(self, number: int, rows: Rows) -> None:
-        begin = number % self._parts * self.part
-        self._rows[begin : begin + self.part] = rows
+        begin = number % self._parts * self.part // kernels.GROUP
+        groups = torch.from_numpy(rows.reshape(-1, 4 * kernels.GROUP))
+        self._rows[begin : begin + len(groups)].copy_(groups)

@@ -12,6 +12,7 @@ from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 from ...errors import fail
 from ...pictures.picture import read_picture
 from ...primitives.image.field import shown
+from ...primitives.image.on_device import PixelsOnDevice, fits
 from ...primitives.image.plane import Plane
 from ...primitives.image.points import Drawing, draw_points
 from ...primitives.image.source import PictureSource, open_picture
@@ -43,6 +44,9 @@ class PictureDataManagerConfig(PointDataManagerConfig):
 
     def check(self) -> None:
         """See the base class: the file is a picture; its pixels are not decoded."""
+        super().check()
+        if self.memory is not None and not self.memory >= 0:
+            fail(f"--pipeline.datamanager.memory {self.memory:g}: give gigabytes, 0 or more.")
         if self.data is None:
             fail("A picture is needed: give one with --data FILE.")
         read_picture(self.data)
@@ -53,6 +57,7 @@ class PictureDataManager(PointDataManager):
 
     Attributes:
         source: the picture.
+        pixels: what a batch is gathered from: on a GPU, a copy of the picture in its memory, where there is room for it.
     """
 
     config: PictureDataManagerConfig
@@ -72,7 +77,11 @@ class PictureDataManager(PointDataManager):
         for note in source.notes:
             CONSOLE.print(f"{config.data.name}: {note}", soft_wrap=True)
         # nerfstudio seeds torch before it builds the pipeline: these points' own seed follows from that one
-        self.generator = torch.Generator().manual_seed(int(torch.randint(2**62, (1,))))
+        seed = int(torch.randint(2**62, (1,)))
+        device = torch.device(self.device)
+        self.pixels: PictureSource | PixelsOnDevice = PixelsOnDevice(source, device) if fits(source, device) else source
+        self.drawn_on = device if isinstance(self.pixels, PixelsOnDevice) else torch.device("cpu")
+        self.generator = torch.Generator(self.drawn_on).manual_seed(seed)
         plane = Plane(source.width, source.height)
         small = source.thumbnail(THUMBNAIL)
         height, width = small.shape[:2]
@@ -87,14 +96,17 @@ class PictureDataManager(PointDataManager):
         """The pixels of training step ``step``, at their centres, with their values."""
         n = self.growth.size(step)
         self.next_size = self.growth.size(step + 1)
-        drawn = draw_points(n, self.source.width, self.source.height, self.generator, self.config.drawing)
-        targets = self.source.gather(drawn.rows, drawn.columns)
+        drawn = draw_points(n, self.source.width, self.source.height, self.generator, self.config.drawing, self.drawn_on)
+        targets = self.pixels.gather(drawn.rows, drawn.columns)
         return PointBatch(drawn.positions.to(self.device), targets.to(self.device))
 
     def run_state(self) -> dict[str, Any]:
         """The generator's state, as the next points depend on it."""
-        return {"generator": self.generator.get_state()}
+        return {"generator": self.generator.get_state(), "drawn_on": self.drawn_on.type}
 
     def load_run_state(self, state: dict[str, Any]) -> None:
         """Goes on from what :meth:`run_state` gave."""
-        self.generator.set_state(state["generator"])
+        if state["drawn_on"] == self.drawn_on.type:
+            self.generator.set_state(state["generator"])
+        else:
+            CONSOLE.print(f"The run drew its pixels on {state['drawn_on']}, this machine draws others on {self.drawn_on.type}.")

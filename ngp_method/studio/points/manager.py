@@ -6,13 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NoReturn, Optional
 
+import torch
 import tyro
 from nerfstudio.data.datamanagers.base_datamanager import DataManager, DataManagerConfig
 from torch import Tensor
 from torch.nn import Parameter
 
+from ...errors import fail
 from ...primitives.growth import BatchGrowth
 from .dataset import ViewDataset
+
+GPU_BATCH = 1 << 18
+"""Points of a step on a GPU (instant-ngp testbed.h, training batch size)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +41,11 @@ class PointDataManagerConfig(DataManagerConfig):
     """target class to instantiate"""
     data: Optional[Path] = None
     """The file."""
-    first_batch: int = 1 << 14
-    """Points of the first training step."""
-    batch: int = 1 << 17
-    """Points of a training step when the batch has grown: it doubles until then."""
+    first_batch: Optional[int] = None
+    """Points of the first training step; default: 2^14 on a processor, 2^18 on a GPU, as in instant-ngp."""
+    batch: Optional[int] = None
+    """Points of a training step when the batch has grown: it doubles until then. Default: 2^17 on a processor, 2^18 on a
+    GPU."""
     batch_doubles_every: int = 256
     """Steps after which the batch doubles."""
     SUBJECT: ClassVar[str] = "file"
@@ -49,17 +55,28 @@ class PointDataManagerConfig(DataManagerConfig):
     images_on_gpu: tyro.conf.Suppress[bool] = False
     """Not used: points are made where the subject lies."""
 
-    @property
-    def growth(self) -> BatchGrowth:
-        """How the batch grows."""
-        return BatchGrowth(self.first_batch, max(self.batch, self.first_batch), self.batch_doubles_every)
+    BATCHES: ClassVar[tuple[int, int]] = (1 << 14, 1 << 17)
+    """Points of the first steps and of later ones on a processor, where nothing is asked for."""
+
+    def growth_on(self, device: torch.device) -> BatchGrowth:
+        """How the batch grows on a device."""
+        first, last = self.BATCHES if device.type == "cpu" else (GPU_BATCH, GPU_BATCH)
+        first = self.first_batch or (first if self.batch is None else min(first, self.batch))
+        return BatchGrowth(first, max(self.batch or last, first), self.batch_doubles_every)
+
+    AT_LEAST_ONE: ClassVar[tuple[str, ...]] = ("first_batch", "batch", "batch_doubles_every")
+    """Settings that are counts."""
 
     def check(self) -> None:
-        """Looks whether the file can be trained on, before anything of a run is written.
+        """Looks whether numbers make sense and the file can be trained on, before anything of a run is written.
 
         Raises:
-            UserError: it cannot.
+            UserError: they do not, or it cannot.
         """
+        for name in self.AT_LEAST_ONE:
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                fail(f"--pipeline.datamanager.{name.replace('_', '-')} {value}: give at least 1.")
 
 
 class PointDataManager(DataManager):
@@ -83,7 +100,8 @@ class PointDataManager(DataManager):
         **kwargs: Any,
     ) -> None:
         self.config, self.device, self.test_mode = config, device, test_mode
-        self.growth, self.next_size = config.growth, config.first_batch
+        self.growth = config.growth_on(torch.device(device))
+        self.next_size = self.growth.size(0)
         dataset = self.look()
         super().__init__()
         self.train_dataset = self.eval_dataset = dataset

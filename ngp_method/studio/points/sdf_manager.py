@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...errors import fail
 from ...primitives.sdf.mesh import ENDINGS, Mesh, Sign, load_mesh
-from ...primitives.sdf.samples import SampleMix, SamplePool, SampleSource
+from ...primitives.sdf.samples import FIRST, PART, SampleMix, SamplePool, SampleSource
 from ...primitives.sdf.signed import SignedDistance
 from ...primitives.sdf.truth import look_at_mesh
 from ...primitives.sdf.views import focal_length, orbit
@@ -23,6 +23,9 @@ from .manager import PointBatch, PointDataManager, PointDataManagerConfig
 
 VIEWS, PIXELS = 24, 200
 """Cameras around the mesh, and how wide and high their pictures are."""
+
+POOL_SIZES, USES = {"cpu": 1 << 21, "gpu": 1 << 24}, {"cpu": 8.0, "gpu": 64.0}
+"""Points of the pool, and how often each is used, by what trains (instant-ngp testbed.h: at most 2^24)."""
 
 UPWARDS = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 
@@ -42,21 +45,28 @@ class MeshDataManagerConfig(PointDataManagerConfig):
     mix: tuple[int, int, int, int] = SampleMix().shares
     """Eighths of the points that lie on the surface, near it, in a wider shell, and anywhere in the cube. The paper's is
     4 3 0 1, for ten times as many steps."""
-    pool_size: int = 1 << 21
-    """Points with their distances that are held in memory, and renewed part by part beside training."""
-    uses: float = 8.0
-    """Times that a point is trained on before another takes its place."""
+    pool_size: Optional[int] = None
+    """Points with their distances that are held in memory, and renewed part by part beside training; default: 2^21, and 2^24 in
+    the memory of a GPU, as in instant-ngp."""
+    uses: Optional[float] = None
+    """Times that a point is trained on before another takes its place; default: 8, on a GPU, for which a processor cannot make
+    points as fast as it trains on them, 64."""
     up: Literal["auto", "x", "y", "z"] = "auto"
     """The mesh's axis that points upwards in views; auto: z for STL, y for the others."""
-    first_batch: int = 1 << 14
-    """Points of the first training step."""
-    batch: int = 1 << 16
-    """Points of a training step when the batch has grown: it doubles until then."""
+    batch: Optional[int] = None
+    """Points of a training step when the batch has grown: it doubles until then. Default: 2^16 on a processor, 2^18 on a
+    GPU."""
     batch_doubles_every: int = 1024
     """Steps after which the batch doubles."""
+    BATCHES: ClassVar[tuple[int, int]] = (1 << 14, 1 << 16)
 
     def check(self) -> None:
         """See the base class: the file is there and of a kind that is read."""
+        super().check()
+        if self.pool_size is not None and (self.pool_size < FIRST or self.pool_size % PART):
+            fail(f"--pipeline.datamanager.pool-size {self.pool_size}: give a multiple of {PART}, {FIRST} or more.")
+        if self.uses is not None and self.uses <= 0:
+            fail(f"--pipeline.datamanager.uses {self.uses:g}: give a number above 0.")
         if self.data is None:
             fail(f"A mesh is needed: give one with --data FILE ({', '.join(ENDINGS)}).")
         if min(self.mix) < 0 or sum(self.mix) != 8:
@@ -112,8 +122,14 @@ class MeshDataManager(PointDataManager):
             source = SampleSource(self.shape, SampleMix(*config.mix), int(torch.randint(2**31, (1,))))
             with get_progress("Measuring the first points") as progress:
                 task = progress.add_task("", total=1.0)
+                device = torch.device(self.device)
+                kind = "cpu" if device.type == "cpu" else "gpu"
                 self.pool = SamplePool(
-                    source, config.pool_size, uses=config.uses, progress=lambda share: progress.update(task, completed=share)
+                    source,
+                    config.pool_size or POOL_SIZES[kind],
+                    uses=config.uses or USES[kind],
+                    progress=lambda share: progress.update(task, completed=share),
+                    device=device,
                 )
         poses = orbit(up, VIEWS)
         cameras = view_cameras(poses, focal_length(PIXELS), PIXELS, PIXELS)
