@@ -44,7 +44,8 @@ def write_compact(
         UserError: it cannot be written, or a number is too large for half precision.
     """
     layout = network.mlp_layout
-    numbers = {name: vector.detach().cpu().numpy().astype(np.float16) for name, vector in network.current().items()}
+    with np.errstate(over="ignore"):  # looked at below
+        numbers = {name: vector.detach().cpu().numpy().astype(np.float16) for name, vector in network.current().items()}
     if not all(np.isfinite(values).all() for values in numbers.values()):
         fail(f"{path} cannot be written: a parameter of the run is not finite in half precision; train it anew.")
     text = {

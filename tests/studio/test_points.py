@@ -138,6 +138,20 @@ def test_a_small_view_of_a_picture_has_no_sparkle(image_run: InstantHashTrainer)
     assert float((outputs["reference"] - means)[corner].abs().mean()) < 0.7 * float((middles - means)[corner].abs().mean())
 
 
+def test_near_to_it_a_pixel_of_the_picture_is_a_square(image_run: InstantHashTrainer) -> None:
+    """Sixty-four times nearer, where nerfstudio's viewer goes with its wheel: eight pixels are what fills the view."""
+    camera = copy.deepcopy(image_run.pipeline.datamanager.train_dataset.cameras[0:1])
+    camera.camera_to_worlds[0, 2, 3] /= 64
+    image_run.pipeline.eval()
+    outputs = image_run.pipeline.model.get_outputs_for_camera(camera)
+    assert bool((outputs["accumulation"] == 1).all())
+    reference = outputs["reference"]
+    assert 1 <= len(reference.view(-1, 3).unique(dim=0)) <= 9
+    changes = (reference.diff(dim=1) != 0).any(-1).float().sum(1)
+    assert float(changes.max()) <= 2, "squares, as WIDTH / 64 of them are seen"
+    assert float(outputs["rgb"].diff(dim=1).abs().max()) < 0.02, "between pixels the function goes on smoothly"
+
+
 def test_a_picture_is_measured_pixel_by_pixel(image_run: InstantHashTrainer, files: dict[str, Path], tmp_path: Path) -> None:
     pipeline: Any = image_run.pipeline
     found = pipeline.get_average_eval_image_metrics(output_path=tmp_path / "pictures", get_std=True)

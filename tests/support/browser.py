@@ -85,14 +85,14 @@ def command(name: str) -> str:
 
 
 class TrainingRun:
-    """``ns-train instant-hash ... --vis viewer`` in a process of its own."""
+    """``ns-train METHOD ... --vis viewer`` in a process of its own."""
 
-    def __init__(self, data: Path, folder: Path, *flags: str) -> None:
+    def __init__(self, data: Path, folder: Path, *flags: str, method: str = "instant-hash") -> None:
         self.port = free_port()
         self.log = folder / "train.log"
         self._out = self.log.open("w")
         arguments = [
-            command("ns-train"), "instant-hash", "--data", str(data), "--output-dir", str(folder), "--vis", "viewer",
+            command("ns-train"), method, "--data", str(data), "--output-dir", str(folder), "--vis", "viewer",
             "--viewer.websocket-host", "127.0.0.1", "--viewer.websocket-port", str(self.port), *flags,
         ]  # fmt: skip
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", "COLUMNS": "200", "INSTANT_HASH_BFLOAT16": ""}

@@ -106,6 +106,7 @@ class DistanceField:
         up: Tensor,
         pixel: Tensor | None = None,
         wants: Callable[[str], bool] | None = None,
+        exact: bool = False,
     ) -> Seen:
         """What rays see.
 
@@ -114,9 +115,10 @@ class DistanceField:
             up: [3] what is upwards.
             pixel: [R] side of a ray's pixel at distance 1.
             wants: whether "colors" and "normals" are wanted; None: both.
+            exact: find the surface to a hair, not to half a pixel, which is enough to the eye.
         """
         t_min, t_max = cut_to_box(rays_o, rays_d)
-        hits = trace(self.distance, rays_o, rays_d, t_min, t_max, self.bounds, pixel)
+        hits = trace(self.distance, rays_o, rays_d, t_min, t_max, self.bounds, None if exact else pixel)
         found = torch.nonzero(hits.hit).squeeze(1)
         o, d, t = rays_o[found], rays_d[found], hits.t[found]
         at = (o + t[:, None] * d).clamp(0.0, 1.0)

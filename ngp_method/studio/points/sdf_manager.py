@@ -108,7 +108,8 @@ class MeshDataManager(PointDataManager):
             fail("A mesh is needed: give one with --data FILE.")
         mesh = mesh_of(config.data, config.sign)
         self.shape = SignedDistance(mesh)
-        size = " x ".join(f"{edge:.4g}" for edge in mesh.length_to_world(np.ptp(mesh.vertices[np.unique(mesh.faces)], axis=0)))
+        used = mesh.vertices[np.unique(mesh.faces)]
+        size = " x ".join(f"{edge:.4g}" for edge in mesh.length_to_world(np.ptp(used, axis=0)))
         CONSOLE.print(
             f"{config.data.name}: {len(mesh.faces):,} triangles, {len(mesh.vertices):,} vertices, {size} of the file's units",
             soft_wrap=True,
@@ -131,7 +132,7 @@ class MeshDataManager(PointDataManager):
                     progress=lambda share: progress.update(task, completed=share),
                     device=device,
                 )
-        poses = orbit(up, VIEWS)
+        poses = orbit(up, VIEWS, float(np.linalg.norm(used - 0.5, axis=1).max()))
         cameras = view_cameras(poses, focal_length(PIXELS), PIXELS, PIXELS)
         metadata = {"shape": self.shape, "up": up, "train_cameras": cameras}
         box = 0.5 * torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])

@@ -109,7 +109,11 @@ class SdfModel(PointModel):
         rays_o, rays_d = ray_bundle.origins + 0.5, ray_bundle.directions
         pixel = None if ray_bundle.pixel_area is None else ray_bundle.pixel_area.reshape(-1).sqrt()
         wants = self.viewer_comfort.wants
-        seen = self.distance_field.look(rays_o, rays_d, self.up, pixel, lambda what: any(map(wants, _OUTPUTS_OF[what])))
+
+        def needed(what: str) -> bool:
+            return any(map(wants, _OUTPUTS_OF[what]))
+
+        seen = self.distance_field.look(rays_o, rays_d, self.up, pixel, needed, exact=wants("error"))
         outputs = _surface_outputs(seen)
         outputs["slice"] = self._slice(rays_o, rays_d) if wants("slice") else torch.ones_like(rays_d)
         outputs["error"] = torch.zeros_like(outputs["depth"])
