@@ -64,7 +64,7 @@ def gradients(compute: Callable[..., Tensor], leaves: Sequence[Tensor], c: Tenso
     return [out.detach(), *[torch.zeros_like(v) if v.grad is None else v.grad for v in given]]
 
 
-def _judge(cases: Cases, op: str, names: Sequence[str], got: Any, plain: Any, truth: Any, same: float) -> Iterator[Row]:
+def judge(cases: Cases, op: str, names: Sequence[str], got: Any, plain: Any, truth: Any, same: float) -> Iterator[Row]:
     for what, mine, rounded, exact in zip(names, got, plain, truth):
         yield from no_worse(op, what, mine, rounded, exact, 0.0 if cases.low else same)
 
@@ -76,14 +76,14 @@ def hash_encode(cases: Cases) -> Iterator[Row]:
         layout = replace(MIXED, n_features_per_level=features)
         for n in cases.sizes:
             x = torch.randint(0, 65, (n, 3), generator=cases.rng, device=cases.device).float() / 64
-            yield from _hash(cases, f"hash_encode 3x{features}", layout, x, judge_positions=True)
+            yield from hash_case(cases, f"hash_encode 3x{features}", layout, x, judge_positions=True)
     for name, layout in LAYOUTS.items():
         if tiny:
             layout = replace(layout, n_levels=layout.n_levels // 4, log2_hashmap_size=13)
-        yield from _hash(cases, f"hash_encode {name}", layout, cases.uniform(cases.large, 3), judge_positions=False)
+        yield from hash_case(cases, f"hash_encode {name}", layout, cases.uniform(cases.large, 3), judge_positions=False)
 
 
-def _hash(cases: Cases, op: str, layout: HashGridLayout, x: Tensor, judge_positions: bool) -> Iterator[Row]:
+def hash_case(cases: Cases, op: str, layout: HashGridLayout, x: Tensor, judge_positions: bool) -> Iterator[Row]:
     table, c = 2 * cases.uniform(layout.n_params) - 1, cases.normal(x.shape[0], layout.n_output_dims)
     kernels = cases.kernels
 
@@ -107,7 +107,7 @@ def _hash(cases: Cases, op: str, layout: HashGridLayout, x: Tensor, judge_positi
             lattice = x.double() * float(level.scale) + 0.5
             clear &= ((lattice - lattice.round()).abs() > tol.border_distance(float(level.scale))).all(-1)
         got[2], beside[2], truth[2] = got[2][clear], beside[2][clear], truth[2][clear]
-    yield from _judge(cases, op, names, got, beside, truth, tol.SAME_PRECISION)
+    yield from judge(cases, op, names, got, beside, truth, tol.SAME_PRECISION)
 
 
 def second_order(cases: Cases) -> Iterator[Row]:
@@ -131,7 +131,7 @@ def second_order(cases: Cases) -> Iterator[Row]:
     beside = gradients(gradient(REFERENCE, torch.float32, cases.low), [table], q, torch.float32)
     truth = gradients(gradient(REFERENCE, torch.float64), [table], q, torch.float64)
     names = ["position gradient", "its table gradient"]
-    yield from _judge(cases, "second_order 3x2", names, got, beside, truth, tol.SAME_PRECISION)
+    yield from judge(cases, "second_order 3x2", names, got, beside, truth, tol.SAME_PRECISION)
 
 
 def sh_encode(cases: Cases) -> Iterator[Row]:
@@ -156,7 +156,7 @@ def mlp(cases: Cases) -> Iterator[Row]:
             beside = gradients(_network(REFERENCE, layout), [weights, *parts], c, cases.dtype)
             truth = gradients(_network(REFERENCE, layout), [weights, *parts], c, torch.float64)
             names = ["outputs", "weight gradient", "gradient of the first part", "gradient of the second part"]
-            yield from _judge(cases, f"mlp {name}", names, got, beside, truth, tol.SAME_PRECISION)
+            yield from judge(cases, f"mlp {name}", names, got, beside, truth, tol.SAME_PRECISION)
 
 
 def _network(kernels: Kernels, layout: MLPLayout) -> Callable[..., Tensor]:
@@ -187,7 +187,7 @@ def field(cases: Cases) -> Iterator[Row]:
         beside = gradients(_field(REFERENCE, d, cases.dtype if cases.low else None), start, c, torch.float32)
         truth = gradients(_field(REFERENCE, d), start, c, torch.float64)
         names = ["outputs", "table gradient", "density gradient", "colour gradient", "position gradient"]
-        yield from _judge(cases, "field", names, got, beside, truth, tol.SAME_PRECISION)
+        yield from judge(cases, "field", names, got, beside, truth, tol.SAME_PRECISION)
 
 
 def _field(kernels: Kernels, d: Tensor, low: torch.dtype | None = None) -> Callable[..., Tensor]:
@@ -217,7 +217,7 @@ def fused(cases: Cases) -> Iterator[Row]:
                 got = kernels.encode_mlp(x, table, weights, grid, DENSITY, rows)
                 own = kernels.mlp([kernels.hash_encode(x, table, grid)], weights, DENSITY, rows)
                 truth = REFERENCE.mlp([encoded], weights.double(), DENSITY, rows)
-                yield _as_near(cases, f"fused encode_mlp {levels}x{features}", f"{rows} outputs", got, own, truth)
+                yield as_near(cases, f"fused encode_mlp {levels}x{features}", f"{rows} outputs", got, own, truth)
         n_rays = n // 5 + 1
         owners = torch.sort((cases.uniform(n) * n_rays).long())[0]
         counts = torch.bincount(owners, minlength=n_rays)
@@ -227,10 +227,10 @@ def fused(cases: Cases) -> Iterator[Row]:
         got = kernels.sh_mlp(raw, d, samples, weights, COLOUR)
         own = kernels.mlp([raw, kernels.spread(kernels.sh_encode(d), samples)], weights, COLOUR)
         truth = REFERENCE.sh_mlp(raw.double(), d.double(), samples, weights.double(), COLOUR)
-        yield _as_near(cases, "fused sh_mlp", "outputs", got, own, truth)
+        yield as_near(cases, "fused sh_mlp", "outputs", got, own, truth)
 
 
-def _as_near(cases: Cases, op: str, what: str, got: Tensor, own: Tensor, truth: Tensor) -> Row:
+def as_near(cases: Cases, op: str, what: str, got: Tensor, own: Tensor, truth: Tensor) -> Row:
     """Root mean square error against that of ``own`` (test_kernels_composed.py has the same rule)."""
     if got.shape != truth.shape or not got.numel():
         return near(op, what, got, truth, 0.0)

@@ -82,10 +82,12 @@ def apply(config: Any, settings: dict[str, Any], source: Path | str = "settings"
         for parent in parents:
             owner = owner.get(parent) if isinstance(owner, dict) else getattr(owner, parent, None)
         if owner is None or isinstance(owner, dict) or not hasattr(owner, name):
-            fail(f"{source}: there is no setting '{path}'; `ns-train instant-hash --help` lists them.")
+            fail(f"{source}: there is no setting '{path}'; `ns-train {config.method_name} --help` lists them.")
         current = getattr(owner, name)
         if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
+        if isinstance(current, tuple) and isinstance(value, list):
+            value = tuple(value)
         if current is not None and type(current) is not type(value):
             kind = type(current).__name__
             fail(f"{source}: '{path}' takes a value of type {kind}, not {value!r}.")

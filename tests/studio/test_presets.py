@@ -19,7 +19,7 @@ from ngp_method import method_configs
 from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 from ngp_method.tools.train import presets
 
-NAMES = ("instant-hash", "instant-hash-paper", "instant-hash-lite", "instant-hash-big")
+NAMES = ("instant-hash", "instant-hash-paper", "instant-hash-lite", "instant-hash-big", "instant-image", "instant-sdf")
 
 
 def parsed(*words: str) -> InstantHashTrainerConfig:
@@ -120,6 +120,26 @@ def test_flags_that_would_do_nothing_are_refused_by_name(
     assert raised.value.code == 2
     said = capsys.readouterr().err
     for flag in REFUSED:
+        assert flag in said, flag
+
+
+NEVER_FOR_POINTS = (
+    "--prompt=a", "--mixed-precision=True", "--pipeline.model.prompt=a", "--pipeline.model.enable-collider=True",
+    "--pipeline.datamanager.masks-on-gpu=True", "--pipeline.datamanager.images-on-gpu=True",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["instant-image", "instant-sdf"])
+def test_flags_that_would_do_nothing_are_refused_for_points_too(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "2000")
+    flags = (*NEVER_FOR_POINTS, "--pipeline.model.average-decay=0.9") if name == "instant-image" else NEVER_FOR_POINTS
+    with pytest.raises(SystemExit) as raised:
+        parsed(name, "--data", "somewhere", *flags)
+    assert raised.value.code == 2
+    said = capsys.readouterr().err
+    for flag in flags:
         assert flag in said, flag
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
 import tyro
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
 from ngp_method.fields.encodings import EncodingSettings, build_encoding
+from ngp_method.fields.function import FunctionNetwork
 from ngp_method.fields.network import RadianceNetwork
 from ngp_method.kernels import load_kernels
 from ngp_method.kernels.layout import HashGridLayout
+from ngp_method.studio.points.pipeline import PointPipelineConfig
 from ngp_method.tools import train
 
 FILES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yml"))
@@ -19,7 +23,16 @@ FILES = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.yml"))
 
 def test_there_are_some() -> None:
     names = {path.stem for path in FILES}
-    assert {"blender", "real", "cpu-smoke", "figure2-hash-T14", "figure2-hash-T19", "figure2-frequency"} <= names
+    assert {
+        "blender",
+        "real",
+        "cpu-smoke",
+        "figure2-hash-T14",
+        "figure2-hash-T19",
+        "figure2-frequency",
+        "image-ngp",
+        "sdf-paper",
+    } <= names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -30,16 +43,20 @@ def test_loads_and_builds(path: Path) -> None:
         owner = config
         for part in name.split("."):
             owner = owner[part] if isinstance(owner, dict) else getattr(owner, part)
-        assert owner == value
+        assert owner == (tuple(value) if isinstance(value, list) else value)
     model = config.pipeline.model
+    dims = 2 if config.method_name == "instant-image" else 3
     sizes = EncodingSettings(
         model.n_levels, model.n_features_per_level, model.log2_hashmap_size, model.base_resolution,
-        model.finest_resolution or 2048, model.n_frequencies,
+        model.finest_resolution or 2048, model.n_frequencies, dims,
     )  # fmt: skip
-    encoding = build_encoding(model.encoding, sizes)
-    network = RadianceNetwork(
-        encoding, load_kernels("reference"), model.n_neurons, model.n_hidden_layers, model.n_hidden_layers_color
-    )
+    encoding, kernels = build_encoding(model.encoding, sizes), load_kernels("reference")
+    layers = model.n_neurons, model.n_hidden_layers
+    network: torch.nn.Module
+    if isinstance(config.pipeline, PointPipelineConfig):
+        network = FunctionNetwork(encoding, kernels, 3, 0, *layers)
+    else:
+        network = RadianceNetwork(encoding, kernels, *layers, model.n_hidden_layers_color)
     assert sum(p.numel() for p in network.parameters()) > 9_000
 
 
@@ -51,6 +68,7 @@ def test_command_parses(path: Path) -> None:
     expected = train.apply(preset, settings, path)
     assert parsed.method_name == method
     assert parsed.pipeline.model == expected.pipeline.model
+    assert parsed.pipeline.datamanager == dataclasses.replace(expected.pipeline.datamanager, data=None)
     assert parsed.max_num_iterations == expected.max_num_iterations
     assert parsed.optimizers == expected.optimizers
 
