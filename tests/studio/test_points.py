@@ -54,7 +54,7 @@ def trainer_of(
     manager: Any = config.pipeline.datamanager
     manager.first_batch, manager.batch, manager.batch_doubles_every = 512, 1024, 16
     if kind == "sdf":
-        manager.pool_size, manager.uses = 1 << 18, 0.01  # a part is renewed with every batch or two
+        manager.pool_size, manager.uses = 1 << 18, 0.2  # a part is renewed with every few batches
     for name, value in {"n_levels": 6, "log2_hashmap_size": 12, **model}.items():
         assert hasattr(config.pipeline.model, name)
         setattr(config.pipeline.model, name, value)
@@ -227,12 +227,12 @@ def test_a_ball_is_seen_as_one(sdf_run: InstantHashTrainer) -> None:
     share = torch.nn.functional.interpolate(seen, (96, 96), mode="area")[0, 0]
     assert bool(hit[share > 0.99].all())
     assert not bool(hit[share < 0.01].any())
-    assert float(outputs["error"][hit].median()) < 0.5
+    assert float(outputs["error"][hit].median()) < 0.1
     normals = 2 * outputs["normals"] - 1
     torch.testing.assert_close(normals[hit].norm(dim=-1), torch.ones(int(hit.sum())), atol=1e-3, rtol=0)
     assert bool((outputs["rgb"][~hit] == 1).all())
     inside = (outputs["slice"][..., 0] > outputs["slice"][..., 2] + 0.1).float().mean()  # orange
-    assert 0.02 < float(inside) < 0.5
+    assert 0.3 < float(inside) < 0.8, "a disc that nearly fills the view"
 
 
 def test_a_distance_is_measured_against_its_mesh(sdf_run: InstantHashTrainer, tmp_path: Path) -> None:
