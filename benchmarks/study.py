@@ -41,8 +41,11 @@ FREQUENCY = {
 }
 """The paper's network and rate where sines and cosines are all it gets (appendix D); octaves below."""
 
-OCTAVES = {"image": 12, "sdf": 10}
-"""Down to a pixel or so of a picture of some thousands; the paper's for a distance."""
+FREQUENCY_OF = {
+    "image": {"pipeline.model.n_frequencies": 12},
+    "sdf": {"pipeline.model.n_frequencies": 10, "pipeline.model.loss": "relative_l2"},
+}
+"""Octaves: down to a pixel or so of a picture of some thousands; of a distance octaves and loss of the paper."""
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -77,7 +80,7 @@ def settings_of(args: argparse.Namespace, encoding: str, size: int | None) -> di
     if size is not None:
         found["pipeline.model.log2_hashmap_size"] = size
     if encoding == "frequency":
-        found |= FREQUENCY | {"pipeline.model.n_frequencies": OCTAVES[args.primitive]}
+        found |= FREQUENCY | FREQUENCY_OF[args.primitive]
     return found | {path: value_of(text) for path, text in (setting.split("=", 1) for setting in args.set)}
 
 

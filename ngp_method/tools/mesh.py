@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ngp_method.errors import UserError, fail
 from ngp_method.kernels.scene import SceneGeometry
-from ngp_method.primitives.sdf.surface import extract_surface
+from ngp_method.primitives.sdf.surface import NoSurfaceYetError, extract_surface
 from ngp_method.tools.mesh_files import drop_small_parts, to_original_frame, write_ply
 
 CHUNK = 1 << 17
@@ -201,7 +201,10 @@ def distance_mesh(model: Any, settings: MeshSettings, advance: Callable[[float],
     Raises:
         EmptyMeshError: where there is no surface.
     """
-    vertices, faces = extract_surface(model.distance_field.distance, settings.resolution, _device_of(model), advance)
+    try:
+        vertices, faces = extract_surface(model.distance_field.distance, settings.resolution, _device_of(model), advance)
+    except NoSurfaceYetError as error:
+        raise EmptyMeshError(f"{str(error).capitalize()}: train longer, or give a lower --resolution.") from None
     if not len(faces):
         raise EmptyMeshError("The learned distance has no surface: train longer.")
     mesh = trimesh.Trimesh(model.shape.mesh.points_to_world(vertices), faces, process=False)

@@ -10,7 +10,7 @@ import torch
 import trimesh
 from torch import Tensor
 
-from ngp_method.primitives.sdf.surface import extract_surface
+from ngp_method.primitives.sdf.surface import NoSurfaceYetError, extract_surface
 
 CPU = torch.device("cpu")
 
@@ -83,3 +83,16 @@ def test_blocks_far_from_the_surface_are_not_looked_into() -> None:
 
     extract_surface(counted, 256, CPU)
     assert sum(asked) < 0.25 * 256**3
+
+
+def test_noise_is_no_surface() -> None:
+    """Said before memory runs out: there would be three triangles for each cell."""
+    draw = torch.Generator().manual_seed(0)
+
+    def noise(positions: Tensor) -> Tensor:
+        return 1e-3 * torch.randn(len(positions), generator=draw)
+
+    with pytest.raises(NoSurfaceYetError, match=r"noise yet \(some [0-9,]+ triangles at 32\^3\)"):
+        extract_surface(noise, 32, torch.device("cpu"), most_faces=20_000)
+    _, faces = extract_surface(noise, 32, torch.device("cpu"))
+    assert len(faces) > 20_000

@@ -21,7 +21,15 @@ SLACK = 1.25
 BLOCKS_AT_A_TIME = 512
 """Looked into at once: 262,144 points."""
 
+MOST_FACES = 24_000_000
+"""Triangles of a surface at most: a thousand samples a side give 6 to 10 million, a function that is noise yet gives three a
+cell, more than there is memory for."""
+
 Advance = Callable[[float], None]
+
+
+class NoSurfaceYetError(ValueError):
+    """The function changes its sign everywhere; the text is one sentence, of what was looked at."""
 
 
 def sample_distance(distance: Distance, resolution: int, device: torch.device, advance: Advance) -> npt.NDArray[np.float32]:
@@ -58,14 +66,29 @@ def sample_distance(distance: Distance, resolution: int, device: torch.device, a
     return values[:resolution, :resolution, :resolution].numpy()
 
 
+def _faces_expected(values: npt.NDArray[np.float32]) -> int:
+    """About as many triangles as marching cubes will make: a vertex on each edge of the lattice where the sign changes, and two
+    triangles for each vertex of a closed surface."""
+    inside = values < 0
+    return 2 * sum(int(np.count_nonzero(np.diff(inside, axis=axis))) for axis in range(3))
+
+
 def extract_surface(
-    distance: Distance, resolution: int, device: torch.device, advance: Advance = lambda share: None
+    distance: Distance,
+    resolution: int,
+    device: torch.device,
+    advance: Advance = lambda share: None,
+    most_faces: int = MOST_FACES,
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int32]]:
     """The surface where a distance is zero, its normals outward; closed where the cube cuts it.
 
     Args:
         distance, resolution, device: as in :func:`sample_distance`.
         advance: told the share of the work done since the last call.
+        most_faces: triangles beyond which there is no surface to speak of.
+
+    Raises:
+        NoSurfaceYetError: there would be more.
 
     Returns:
         Vertices float64 [V, 3] in units of the cube and faces int32 [F, 3]; none of either where the distance has one sign.
@@ -77,6 +100,9 @@ def extract_surface(
     values = np.pad(values, 1, constant_values=max(1.0 / resolution, float(values.max())))
     if values.min() >= 0:
         return np.zeros((0, 3)), np.zeros((0, 3), np.int32)
+    expected = _faces_expected(values)
+    if expected > most_faces:
+        raise NoSurfaceYetError(f"the learned distance is noise yet (some {expected:,} triangles at {resolution}^3)")
     # "descent" has the faces turn outward from low values: the axes are x, y, z here, scikit-image thinks of z, y, x.
     vertices, faces, _, _ = marching_cubes(values, 0.0, gradient_direction="descent")
     advance(0.4)

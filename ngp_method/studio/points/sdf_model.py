@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Literal, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,15 @@ from torch import Tensor
 from ...primitives.sdf.field import STEPS_SHOWN, DistanceField, Seen, slice_colors
 from ...primitives.sdf.measures import chamfer, strict_iou, surface_error
 from ...primitives.sdf.signed import SignedDistance
-from ...primitives.sdf.surface import extract_surface
+from ...primitives.sdf.surface import NoSurfaceYetError, extract_surface
 from ...primitives.sdf.tracing import cut_to_box
 from ...primitives.sdf.truth import look_at_mesh
 from ..flags import first
 from .model import PointModel, PointModelConfig
 from .pipeline import PointPipeline, PointPipelineConfig
 
-MAPE_FLOOR = 0.01
-"""Added to the size of a target that an error is divided by (tiny-cuda-nn ``losses/mape.h``)."""
+LOSS_FLOOR = 0.01
+"""Added to what an error is divided by (tiny-cuda-nn ``losses/mape.h``, ``losses/relative_l2.h``)."""
 
 BOUNDS_EVERY = 100
 """Training steps after which the bounds of the distance are made anew, when it is looked at."""
@@ -34,8 +34,9 @@ BOUNDS_EVERY = 100
 ERROR_SHOWN = 0.01
 """Error along a ray, in edges of the cube, that is shown as 1."""
 
-CHAMFER_RESOLUTION = 256
-"""Samples along an edge of the surface whose Chamfer distance is measured."""
+CHAMFER_RESOLUTION, CHAMFER_FACES = 256, 4_000_000
+"""Samples along an edge of the surface whose Chamfer distance is measured, and triangles beyond which it is not: ten times as
+many as a detailed one has."""
 
 
 @first("kernels", "encoding", "log2_hashmap_size", "n_levels", "n_features_per_level", "base_resolution", "finest_resolution")
@@ -51,6 +52,9 @@ class SdfModelConfig(PointModelConfig):
     """Resolution of the finest level (N_max) over the unit cube."""
     average_decay: float = 0.95
     """Decay, per step, of the running average of the weights that is rendered; 0 renders the weights themselves."""
+    loss: Literal["mape", "relative_l2"] = "mape"
+    """Mean absolute percentage error; or the squared error relative to the square of the prediction, which the paper takes
+    for frequencies."""
 
 
 class SdfModel(PointModel):
@@ -87,10 +91,15 @@ class SdfModel(PointModel):
     # -- training
 
     def compare(self, positions: Tensor, targets: Tensor) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """The mean absolute percentage error (paper appendix D; tiny-cuda-nn ``losses/mape.h``)."""
-        error = (self.network(positions) - targets).abs()
-        loss = (error / (targets.abs() + MAPE_FLOOR)).mean()
-        return {"mape_loss": loss}, {"mean_abs_error": error.detach().mean(), "num_points": torch.tensor(len(positions))}
+        """The loss of the config (paper appendix D; tiny-cuda-nn ``losses/mape.h``, ``losses/relative_l2.h``)."""
+        found = self.network(positions)
+        error = (found - targets).abs()
+        if self.config.loss == "mape":
+            loss = (error / (targets.abs() + LOSS_FLOOR)).mean()
+        else:
+            loss = (error.square() / (found.detach().square() + LOSS_FLOOR)).mean()
+        metrics = {"mean_abs_error": error.detach().mean(), "num_points": torch.tensor(len(positions))}
+        return {f"{self.config.loss}_loss": loss}, metrics
 
     def before(self, step: int) -> None:
         """The optimisers' steps are to bring the average up to date."""
@@ -152,7 +161,11 @@ class SdfModel(PointModel):
             iou = strict_iou(distance, self.shape, progress=lambda share: progress.update(task, completed=0.8 * share))
             on_surface = surface_error(distance, self.shape)
             found = {"iou": iou, "surface_error": on_surface, "surface_error_world": on_surface / self.shape.mesh.scale}
-            vertices, faces = extract_surface(self.distance_field.distance, CHAMFER_RESOLUTION, self.device)
+            field, faces = self.distance_field.distance, np.zeros((0, 3), np.int32)
+            try:
+                vertices, faces = extract_surface(field, CHAMFER_RESOLUTION, self.device, most_faces=CHAMFER_FACES)
+            except NoSurfaceYetError as error:
+                CONSOLE.print(f"{self.name} {error}: no Chamfer distance; train longer", soft_wrap=True)
             if len(faces):
                 apart = chamfer(vertices, faces, self.shape)
                 found |= {"chamfer": apart.distance, "chamfer_world": apart.in_world}
