@@ -26,6 +26,9 @@ Rgb = npt.NDArray[np.uint8]
 WIDTH, GAP, QUALITY = 480, 8, 90
 """Pixels of a panel and between panels; of JPEG."""
 
+FINER = 2
+"""Rays along each side of a pixel of a distance."""
+
 
 def to_bytes(picture: Any) -> Rgb:
     """[H, W, 3] in [0, 1] as bytes."""
@@ -80,16 +83,17 @@ def of_distance(model: Any, cameras: Any, name: str, out: Path, view: int) -> li
     from ngp_method.studio.points.sdf_model import ERROR_SHOWN
 
     camera = copy.deepcopy(cameras[view : view + 1])
-    camera.rescale_output_resolution(WIDTH / int(camera.width[0]))
+    camera.rescale_output_resolution(FINER * WIDTH / int(camera.width[0]))
     seen = model.get_outputs_for_camera(camera)
     rays = camera.generate_rays(camera_indices=0, keep_shape=True)
     flat = rays.flatten()
     true = look_at_mesh(model.shape, flat.origins + 0.5, flat.directions, model.up)
     assert true.colors is not None
     shaded = torch.where(true.hit[:, None], true.colors, 1.0).view(*rays.origins.shape)
-    error = matplotlib.colormaps["inferno"](seen["error"][..., 0].numpy())[..., :3]
+    error = torch.from_numpy(matplotlib.colormaps["inferno"](seen["error"][..., 0].numpy())[..., :3])
     target = out / f"{name}.jpg"
-    beside([to_bytes(seen["rgb"]), to_bytes(shaded), to_bytes(error)]).save(target, quality=QUALITY)
+    panels = [picture.movedim(-1, 0).float() for picture in (seen["rgb"], shaded, error)]
+    beside([to_bytes(torch.nn.functional.avg_pool2d(p, FINER).movedim(0, -1)) for p in panels]).save(target, quality=QUALITY)
     print(f"white in the error map: {ERROR_SHOWN:g} of the cube's edge and more")
     return [target]
 

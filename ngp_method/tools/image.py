@@ -16,7 +16,7 @@ import torch
 import tyro
 from nerfstudio.utils.rich_utils import CONSOLE, get_progress
 
-from ngp_method.errors import fail
+from ngp_method.errors import UserError, fail
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,9 @@ class ImageCommand:
             fail("--width and --crop are of the picture: give its name with --output FILE.")
         if self.width is not None and self.width < 1:
             fail(f"--width {self.width}: give at least 1.")
+        for path in (self.output, self.compact):
+            if path is not None:
+                _make_folder(path.parent)
         fitted = self.of_run() if self.load_config is not None else self.of_compact()
         if self.output is not None:
             self.write_picture(fitted, self.output)
@@ -149,6 +152,13 @@ class ImageCommand:
                 lambda share: progress.update(task, completed=share),
             )
         CONSOLE.print(f"{path}: {width} x {height} pixels, {path.stat().st_size / 1e6:.2f} MB", soft_wrap=True)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"The folder {folder} cannot be made ({error.strerror}); give another place.") from None
 
 
 def main() -> None:

@@ -31,7 +31,7 @@ LOSS_FLOOR = 0.01
 BOUNDS_EVERY = 100
 """Training steps after which the bounds of the distance are made anew, when it is looked at."""
 
-ERROR_SHOWN = 0.01
+ERROR_SHOWN = 0.001
 """Error along a ray, in edges of the cube, that is shown as 1."""
 
 CHAMFER_RESOLUTION, CHAMFER_FACES = 256, 4_000_000

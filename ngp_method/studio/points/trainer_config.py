@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..flags import first
+from ..moved import Use
 from ..trainer_config import InstantHashTrainerConfig
 from .manager import PointDataManagerConfig
 from .pipeline import PointPipelineConfig
@@ -42,12 +43,12 @@ class PointTrainerConfig(InstantHashTrainerConfig):
         assert isinstance(manager, PointDataManagerConfig)
         manager.check()
 
-    def get_checkpoint_dir(self) -> Path:
+    def was_read(self, file: Path, use: Use) -> None:
         """See the base class.
 
         Raises:
             UserError: the command that loads the run can do nothing with one of this kind.
         """
-        if hasattr(self, "run_folder"):
+        if use == "run":
             refuse(sys.argv, self.subject)
-        return super().get_checkpoint_dir()
+        super().was_read(file, use)
