@@ -77,6 +77,7 @@ def test_a_picture_fills_the_window_and_comes_nearer(
     page: tuple[Any, browser.TrainingRun], capsys: pytest.CaptureFixture[str]
 ) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
 
     driver, run = page
     seen: list[tuple[float, float]] = []
@@ -94,16 +95,13 @@ def test_a_picture_fills_the_window_and_comes_nearer(
     wide_window = shot.shape[1] / shot.shape[0] > WIDTH / HEIGHT
     expected = 1.0 if wide_window else WIDTH / HEIGHT / (shot.shape[1] / shot.shape[0])
     assert share == pytest.approx(expected, rel=0.08), "all of it, and nothing more than the window's shape asks for"
+    pause = browser.button(driver, "Pause Training")
+    assert pause is not None
+    pause.click()
     browser.wait_until(lambda: max(browser.shown_size(driver)) == 512, 60, "a still of 512 pixels")
     canvas = driver.find_element("css selector", "canvas")
-    ActionChains(driver).move_to_element_with_offset(canvas, -150, 0).perform()
-    for _ in range(6):
-        driver.execute_script(
-            "let c = arguments[0], r = c.getBoundingClientRect();"
-            "let at = {deltaY: -240, clientX: r.left + 300, clientY: r.top + 300, bubbles: true};"
-            "c.dispatchEvent(new WheelEvent('wheel', at));",
-            canvas,
-        )
+    for _ in range(4):
+        ActionChains(driver).scroll_from_origin(ScrollOrigin.from_element(canvas, -150, 0), 0, -240).perform()
     near: list[tuple[float, float]] = []
 
     def nearer() -> bool:
