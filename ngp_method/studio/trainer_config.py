@@ -18,6 +18,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from ngp_method.errors import fail
 from ngp_method.studio import checkpoints, moved
 from ngp_method.studio.flags import first
+from ngp_method.studio.network_checks import check_network
 
 
 def _trainer() -> type:
@@ -202,6 +203,7 @@ class InstantHashTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Checks machine and data, then writes ``config.yml``; nothing is written where a check fails."""
         self.check_machine()
+        check_network(self.pipeline.model)
         self.say_settings()
         self.make_paths_absolute()
         checkpoints.find(self.load_dir, self.load_step, self.load_checkpoint)

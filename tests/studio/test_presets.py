@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ import yaml
 from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
 from ngp_method import method_configs
+from ngp_method.errors import UserError
 from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 from ngp_method.tools.train import presets
 
@@ -175,3 +177,25 @@ def test_a_written_config_loads_and_is_the_same(tmp_path: Path) -> None:
     for name, config in presets().items():
         again: Any = yaml.load(yaml.dump(config), Loader=yaml.Loader)
         assert again == config, name
+
+
+@pytest.mark.parametrize("name", ["instant-hash-lite", "instant-image", "instant-sdf"])
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [
+        ("--pipeline.model.log2-hashmap-size=40", "log2_hashmap_size must be from 3 to 28, not 40"),
+        ("--pipeline.model.n-levels=0", "at least one level"),
+        ("--pipeline.model.n-features-per-level=3", "1, 2, 4 or 8 features per level"),
+        ("--pipeline.model.base-resolution=0", "base_resolution must be at least 1"),
+        ("--pipeline.model.finest-resolution=8", "at most finest_resolution"),
+        ("--pipeline.model.n-neurons=63", "a multiple of 16"),
+        ("--pipeline.model.n-hidden-layers=0", "at least one hidden layer"),
+        ("--pipeline.model.n-frequencies=0", "--pipeline.model.n-frequencies 0: give at least 1"),
+    ],
+)
+def test_sizes_that_cannot_be_are_said_before_anything_is_written(name: str, flag: str, said: str, tmp_path: Path) -> None:
+    config = parsed(name, "--data", "somewhere", "--output-dir", str(tmp_path / "out"), "--timestamp", "run", flag)
+    with pytest.raises(UserError, match=re.escape(said)) as raised:
+        config.save_config()
+    assert str(raised.value).startswith("--pipeline.model")
+    assert not (tmp_path / "out").exists()
