@@ -143,7 +143,8 @@ def _from_samples(samples: npt.NDArray[np.generic], path: Path) -> Image.Image:
         fail(float_sentence(path))
     if samples.ndim == 3 and samples.shape[0] <= 4 < samples.shape[2]:
         samples = np.moveaxis(samples, 0, -1)  # samples in planes
-    if samples.dtype not in (np.uint8, np.uint16) or samples.ndim not in (2, 3):
+    bands = samples.shape[2] if samples.ndim == 3 else 1
+    if samples.dtype not in (np.uint8, np.uint16) or samples.ndim not in (2, 3) or bands > 4:
         raise ValueError(f"samples of {samples.dtype} in shape {list(samples.shape)}")
     return Image.fromarray(np.squeeze(to_bytes(samples)))
 

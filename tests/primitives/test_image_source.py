@@ -50,6 +50,8 @@ def tiff(samples: np.ndarray, **more: Any) -> Callable[[Path], Any]:
     return lambda path: tifffile.imwrite(path, samples, **settings)
 
 
+BANDS = np.concatenate([BYTES, BYTES[..., :1]], -1)
+FOUR = np.ascontiguousarray(np.moveaxis(DEEP, -1, 0))
 PLANES = np.ascontiguousarray(np.moveaxis(DEEP[..., :3], -1, 0))
 EXACT: dict[str, tuple[str, Callable[[Path], Any], np.ndarray]] = {
     "grey": ("png", pillow("L"), BYTES[..., :1]),
@@ -72,6 +74,14 @@ EXACT: dict[str, tuple[str, Callable[[Path], Any], np.ndarray]] = {
     "tiff planar deflate": ("tif", tiff(PLANES, planarconfig="separate", compression="zlib", rowsperstrip=5), DEEP[..., :3]),
     "tiff big endian": ("tif", tiff(DEEP[..., :3], byteorder=">"), DEEP[..., :3]),
     "bigtiff": ("tif", tiff(DEEP[..., 0], bigtiff=True), DEEP[..., :1]),
+    "tiff and a band that is no alpha": ("tif", tiff(BYTES, extrasamples=["unspecified"]), BYTES[..., :3]),
+    "tiff and two bands": ("tif", tiff(BANDS, extrasamples=["unassalpha", "unspecified"], compression="zlib"), BYTES),
+    "tiff planes and one": (
+        "tif",
+        tiff(FOUR, planarconfig="separate", extrasamples=["unspecified"], rowsperstrip=5),
+        DEEP[..., :3],
+    ),
+    "tiff three grey bands": ("tif", tiff(BYTES[..., :3], photometric="minisblack", planarconfig="contig"), BYTES[..., :3]),
     "tiff white is zero": ("tif", tiff(255 - BYTES[..., 0], photometric="miniswhite"), BYTES[..., :1]),
     "tiff float": ("tif", tiff(LIGHT[..., :3]), LIGHT[..., :3]),
     "tiff float deflate": ("tif", tiff(LIGHT[..., 0], compression="zlib"), LIGHT[..., :1]),
@@ -351,6 +361,18 @@ def test_samples_that_are_not_finite_are_counted(compression: str | None, tmp_pa
     tiff(broken, compression=compression)(tmp_path / "a.tif")
     with pytest.raises(UserError, match="2 pixels that are NaN or infinite, the first in row 5, column 7"):
         open_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("bands", [4, 5])
+def test_bands_of_which_nobody_says_what_they_are(bands: int, tmp_path: Path) -> None:
+    tiff(BANDS[..., :bands], photometric="minisblack", planarconfig="contig")(tmp_path / "a.tif")
+    with pytest.raises(UserError, match=rf"a.tif has {bands} bands and does not say which are red, green and blue"):
+        open_picture(tmp_path / "a.tif")
+
+
+def test_bands_that_are_left_out_are_told(tmp_path: Path) -> None:
+    tiff(BYTES, extrasamples=["unspecified"])(tmp_path / "a.tif")
+    assert "Of 4 samples a pixel 1 have no stated meaning and are left out." in open_picture(tmp_path / "a.tif").notes
 
 
 def test_samples_of_another_type(tmp_path: Path) -> None:
