@@ -185,7 +185,7 @@ class SdfModel(PointModel):
     def sentence(self, measures: Mapping[str, float]) -> str:
         """What was measured, in one line."""
         text = f"{self.name} IoU {measures['iou']:.4f} (strict), mean |d| on the surface {measures['surface_error']:.2e}"
-        return text + (f", Chamfer distance {measures['chamfer']:.2e}" if "chamfer" in measures else ", no surface")
+        return text + (f", Chamfer distance {measures['chamfer']:.2e}" if "chamfer" in measures else ", no Chamfer distance")
 
     def sdf_at(self, points: Any, gradient: bool = False) -> Any:
         """Signed distances of any points, negative inside, in the units of the mesh.
