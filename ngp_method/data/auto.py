@@ -22,6 +22,7 @@ from ngp_method.data.detect import detect, read_capture
 from ngp_method.data.frames import say_unplaced
 from ngp_method.data.masks import metadata_of, names_for_nerfstudio
 from ngp_method.data.messages import say_once
+from ngp_method.data.multiscale import scales_of
 from ngp_method.data.views import to_cameras
 from ngp_method.data.world import place
 from ngp_method.errors import fail
@@ -66,6 +67,8 @@ class AutoDataParserConfig(DataParserConfig):
     """Whether nerfstudio, COLMAP and LLFF scenes are scaled so that cameras lie within +-1, as nerfstudio-data does."""
     depth_unit_scale_factor: float = 1e-3
     """Metres per unit of the depth images that nerfstudio scenes may have."""
+    train_scales: Literal["all", "full"] = "all"
+    """Of a multi-scale Blender scene, train on the images of all scales, or on those of full size alone."""
 
 
 class AutoDataParser(DataParser):
@@ -90,6 +93,8 @@ class AutoDataParser(DataParser):
             say_unplaced(capture.views)
         factor = _factor(config.downscale_factor)
         indices = view_indices(capture, split, config.eval_mode, config.eval_interval, config.train_split_fraction)
+        if split == "train" and config.train_scales == "full":
+            indices = [i for i in indices if capture.views[i].scale == 1]
         placed = place(capture, config)
 
         views = [capture.views[i] for i in indices]
@@ -97,7 +102,12 @@ class AutoDataParser(DataParser):
         if capture.fisheye_crop_radius is not None and views[0].lens.camera_type == CameraType.FISHEYE:
             camera_metadata = {"fisheye_crop_radius": capture.fisheye_crop_radius / factor}
         cameras = to_cameras(views, placed.poses[torch.tensor(indices, dtype=torch.long)], factor, camera_metadata)
-        metadata: dict[str, Any] = {"geometry": placed.geometry, "image_downscale": factor, **metadata_of(views)}
+        metadata: dict[str, Any] = {
+            "geometry": placed.geometry,
+            "image_downscale": factor,
+            **metadata_of(views),
+            **scales_of(views),
+        }
         depths = [view.depth for view in views if view.depth is not None]
         if len(depths) == len(views):
             metadata |= {"depth_filenames": depths, "depth_unit_scale_factor": config.depth_unit_scale_factor}

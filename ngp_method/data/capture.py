@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ngp_method.data.views import View
 from ngp_method.errors import fail
 
-Kind = Literal["instant-ngp", "blender", "nerfstudio", "colmap", "llff"]
+Kind = Literal["instant-ngp", "blender", "multi-scale blender", "nerfstudio", "colmap", "llff"]
 EvalMode = Literal["interval", "fraction", "filename", "all"]
 
 

@@ -1,4 +1,4 @@
-"""Which of the five formats a folder holds, why, and its content as a capture."""
+"""Which of the six formats a folder holds, why, and its content as a capture."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from ngp_method.data.llff import FILE as LLFF_FILE
 from ngp_method.data.llff import find_llff, read_llff
 from ngp_method.data.messages import say_once
 from ngp_method.data.models import find_models, half_a_model
+from ngp_method.data.multiscale import FILE as MULTISCALE_FILE
+from ngp_method.data.multiscale import is_multiscale, read_multiscale
 from ngp_method.data.paths import find_files, spelling
 from ngp_method.data.transforms import NGP_KEYS, Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
@@ -89,6 +91,8 @@ def _named(file: Path) -> Source:
         fail(f"{file} is neither a folder nor a .json file nor {LLFF_FILE}; give the folder of a scene with --data DIR.")
     if file.name in BLENDER_FILES and (file.parent / "transforms_train.json").is_file():
         return _blender(file.parent)
+    if is_multiscale(file):
+        return _multiscale(file)
     return _classify(file)
 
 
@@ -97,6 +101,8 @@ def _in_folder(data: Path) -> Source:
         return _classify(data / "transforms.json")
     if (data / "transforms_train.json").is_file():
         return _blender(data)
+    if (data / MULTISCALE_FILE).is_file() and is_multiscale(data / MULTISCALE_FILE):
+        return _multiscale(data / MULTISCALE_FILE)
     model = find_model(data)
     if model is not None:
         return Source("colmap", data, model, f"it has {model.relative_to(data)}")
@@ -154,6 +160,10 @@ def _blender(folder: Path) -> Source:
     return Source("blender", folder, folder / "transforms_train.json", "it has transforms_train.json")
 
 
+def _multiscale(file: Path) -> Source:
+    return Source("multi-scale blender", file.parent, file, f"{file.name} has cameras of several scales")
+
+
 def _classify(path: Path) -> Source:
     meta = read_json(path)
     ngp = [key for key in NGP_KEYS if key in meta]
@@ -181,6 +191,8 @@ def read_capture(source: Source) -> Capture:
         return read_llff(source.file)
     if source.kind == "blender":
         return _read_blender(source.folder)
+    if source.kind == "multi-scale blender":
+        return read_multiscale(source.file)
     if source.kind == "instant-ngp":
         return _read_ngp((source.file, *source.more))
     meta = read_json(source.file)

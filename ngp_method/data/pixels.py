@@ -9,6 +9,8 @@ from torch import Tensor
 
 from ngp_method.data.images import ByteDataset
 from ngp_method.data.masks import say_blank
+from ngp_method.data.multiscale import WEIGHTS
+from ngp_method.data.weighted import WeightedRuns
 from ngp_method.errors import fail
 from ngp_method.kernels.batch import PixelTable, pick_pixels
 from ngp_method.kernels.interface_batch import BatchKernels
@@ -57,9 +59,11 @@ class PixelBatches:
         sizes = {dataset.size(i) for i in range(len(dataset))}
         self.image_pixels = int(dataset.starts[1]) if len(sizes) == 1 else None
         self.image_ends = dataset.starts[1:].to(self.store)
-        self.kept = KeptRuns.of(dataset, self.store)
+        runs = runs_of(dataset)
+        self.kept = None if runs is None else KeptRuns(*runs[:2], self.store)
         if self.kept is not None and not self.kept.count:
             fail(f"The masks of the {len(dataset)} images leave no pixel; mend the mask files (black is left out).")
+        self.weighted = weighted_runs(dataset, runs, self.store)
         widths = dataset.cameras.width.reshape(-1).long().to(self.store)
         self.table = PixelTable(pixels, dataset.starts[:-1].to(self.store), widths)
         return self.table
@@ -100,7 +104,9 @@ class PixelBatches:
         return drawn.to(self.device)
 
     def _draw(self, total: int, count: int) -> Tensor:
-        """Rows of ``pixels``, [count] int64; of those alone that masks leave."""
+        """Rows of ``pixels``, [count] int64; of those alone that masks leave, by what images weigh."""
+        if self.weighted is not None:
+            return self.weighted.draw(count, self.generator)
         if self.kept is None:
             return self._integers(total, count)
         return self.kept.pixels(self._integers(self.kept.count, count))
@@ -127,27 +133,42 @@ class KeptRuns:
         self.count = int(ends[-1]) if len(ends) else 0
         self._ends, self._shift = ends.to(device), (stops - ends).to(device)
 
-    @classmethod
-    def of(cls, dataset: ByteDataset, device: torch.device | str) -> KeptRuns | None:
-        """Of the masks of a split, one image at a time; None where all pixels may be drawn."""
-        bounds, blank = [], []
-        for index in range(len(dataset)):
-            keep = _mask(dataset, index)
-            if keep is None:
-                return None
-            if not bool(keep.any()):
-                blank.append(dataset.image_filenames[index].name)
-            edges = torch.nn.functional.pad(keep.reshape(-1).to(torch.int8), (1, 1)).diff()
-            first = int(dataset.starts[index])
-            bounds.append(torch.stack([(edges == 1).nonzero()[:, 0] + first, (edges == -1).nonzero()[:, 0] + first]))
-        say_blank(blank, len(dataset))
-        starts, stops = torch.cat(bounds, dim=1)
-        return cls(starts, stops, device)
-
     def pixels(self, numbers: Tensor) -> Tensor:
         """Kept pixels by their number among the kept, [n] int64 -> their places among all, [n] int64."""
         run = torch.searchsorted(self._ends, numbers, right=True)
         return numbers + self._shift.index_select(0, run)
+
+
+def runs_of(dataset: ByteDataset) -> tuple[Tensor, Tensor, Tensor] | None:
+    """First pixels of the runs that the masks of a split leave, those behind their last, and their images, [K] int64 each; None
+    where all pixels may be drawn."""
+    bounds, blank = [], []
+    for index in range(len(dataset)):
+        keep = _mask(dataset, index)
+        if keep is None:
+            return None
+        if not bool(keep.any()):
+            blank.append(dataset.image_filenames[index].name)
+        edges = torch.nn.functional.pad(keep.reshape(-1).to(torch.int8), (1, 1)).diff()
+        first = int(dataset.starts[index])
+        begins, ends = ((edges == sign).nonzero()[:, 0] + first for sign in (1, -1))
+        bounds.append(torch.stack([begins, ends, torch.full_like(begins, index)]))
+    say_blank(blank, len(dataset))
+    starts, stops, images = torch.cat(bounds, dim=1)
+    return starts, stops, images
+
+
+def weighted_runs(
+    dataset: ByteDataset, runs: tuple[Tensor, Tensor, Tensor] | None, device: torch.device | str
+) -> WeightedRuns | None:
+    """The runs that masks leave, else whole images, with what their images weigh; None where all weigh alike."""
+    weights = dataset.metadata.get(WEIGHTS)
+    if weights is None:
+        return None
+    of_images = torch.tensor(weights, dtype=torch.float64)
+    if runs is None:
+        return WeightedRuns(dataset.starts[:-1], dataset.starts[1:], of_images, device)
+    return WeightedRuns(runs[0], runs[1], of_images[runs[2]], device)
 
 
 def _mask(dataset: ByteDataset, index: int) -> Tensor | None:

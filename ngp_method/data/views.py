@@ -64,6 +64,8 @@ class View:
         mask: a file that is black where the image is not to be used (nerfstudio), if any.
         hidden: a file that is black where the image *is* to be used (instant-ngp's dynamic_mask_NAME.png), if any.
         depth: a file with depths, if any.
+        scale: how many times smaller than the picture as it was taken it is, a power of two (multi-scale Blender scenes).
+        weight: what a pixel of it counts in training, beside those of the others (mip-NeRF's lossmult).
     """
 
     image: Path
@@ -73,6 +75,8 @@ class View:
     mask: Path | None = None
     hidden: Path | None = None
     depth: Path | None = None
+    scale: int = 1
+    weight: float = 1.0
 
 
 def same_shape(found: tuple[int, int], stated: tuple[int, int]) -> bool:

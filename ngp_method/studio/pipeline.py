@@ -8,8 +8,10 @@ from typing import Any
 from nerfstudio.data.datamanagers.base_datamanager import DataManagerConfig
 from nerfstudio.models.base_model import ModelConfig
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from torch import Tensor
 
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
+from ..data.multiscale import SCALES, by_scale
 from . import captured
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
@@ -76,9 +78,26 @@ class InstantHashPipeline(VanillaPipeline):
         return outputs, losses, metrics
 
     def get_average_image_metrics(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """nerfstudio's, over all held-out views; what it measures and saves has no normals."""
-        with without_normals():
-            return dict(super().get_average_image_metrics(*args, **kwargs))
+        """nerfstudio's, over all held-out views, and beside it those of each scale where there are several.
+
+        What it measures and saves has no normals.
+        """
+        rows: list[tuple[int, dict[str, float]]] = []
+        plain = self.model.get_image_metrics_and_images
+
+        def noted(outputs: dict[str, Tensor], batch: dict[str, Any]) -> Any:
+            metrics, images = plain(outputs, batch)
+            rows.append((int(batch.get("image_idx", len(rows))), dict(metrics)))
+            return metrics, images
+
+        self.model.get_image_metrics_and_images = noted  # type: ignore[method-assign]
+        try:
+            with without_normals():
+                found = dict(super().get_average_image_metrics(*args, **kwargs))
+        finally:
+            del self.model.get_image_metrics_and_images
+        scales = getattr(self.datamanager.eval_dataset, "metadata", {}).get(SCALES)
+        return found if scales is None else {**found, **by_scale([row for _, row in rows], [scales[i] for i, _ in rows])}
 
     def get_eval_image_metrics_and_images(self, step: int) -> tuple[Any, Any]:
         """nerfstudio's, of one held-out view."""
