@@ -28,7 +28,7 @@ def configure(method: str, data: Path, scale: float, args: argparse.Namespace, o
     config.data = config.pipeline.datamanager.data = data
     config.pipeline.datamanager.camera_res_scale_factor = scale
     in_silence(config, args.seed, output)
-    if method == "instant-hash":
+    if method.startswith("instant-hash"):
         config.max_train_seconds = args.seconds
         for setting in args.set:
             path, text = setting.split("=", 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import statistics
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +19,21 @@ from . import captured
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
 from .settled import settled_in
+
+MEASURES = ("psnr", "ssim", "lpips")
+"""Of a picture, where it is large enough for them and a mask leaves something of it."""
+
+
+def means_of(rows: Sequence[Mapping[str, float]], spread: bool) -> dict[str, float]:
+    """Mean of each measure over the pictures that have it, and its standard deviation where ``spread``."""
+    found: dict[str, float] = {}
+    for name in MEASURES:
+        values = [float(row[name]) for row in rows if name in row]
+        if values:
+            found[name] = statistics.fmean(values)
+            if spread:
+                found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return found
 
 
 @dataclass
@@ -82,13 +100,16 @@ class InstantHashPipeline(VanillaPipeline):
 
         What it measures and saves has no normals.
         """
-        rows: list[tuple[int, dict[str, float]]] = []
+        rows: list[dict[str, float]] = []
+        images_of: list[int] = []
         plain = self.model.get_image_metrics_and_images
 
         def noted(outputs: dict[str, Tensor], batch: dict[str, Any]) -> Any:
             metrics, images = plain(outputs, batch)
-            rows.append((int(batch.get("image_idx", len(rows))), dict(metrics)))
-            return metrics, images
+            images_of.append(int(batch.get("image_idx", len(rows))))
+            rows.append(dict(metrics))
+            # nerfstudio wants the first picture's measures of every other; a small or hidden one has fewer
+            return {name: metrics.get(name, math.nan) for name in MEASURES}, images
 
         self.model.get_image_metrics_and_images = noted  # type: ignore[method-assign]
         try:
@@ -96,8 +117,11 @@ class InstantHashPipeline(VanillaPipeline):
                 found = dict(super().get_average_image_metrics(*args, **kwargs))
         finally:
             del self.model.get_image_metrics_and_images
+        found |= means_of(rows, f"{MEASURES[0]}_std" in found)
         scales = getattr(self.datamanager.eval_dataset, "metadata", {}).get(SCALES)
-        return found if scales is None else {**found, **by_scale([row for _, row in rows], [scales[i] for i, _ in rows])}
+        if scales is not None:
+            found |= by_scale(rows, [scales[i] for i in images_of])
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def get_eval_image_metrics_and_images(self, step: int) -> tuple[Any, Any]:
         """nerfstudio's, of one held-out view."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import multiscale_blender
 import pytest
 import torch
 import yaml
@@ -85,6 +86,21 @@ def test_encodings_from_the_command_line(encoding: str, workspace: Path, blender
     out = workspace / f"encoding_{encoding}.json"
     forks.run("ns-eval", "--load-config", done.config, "--output-path", out, cwd=workspace).check()
     assert json.loads(out.read_text())["results"]["psnr"] > 8.0
+
+
+def test_several_scales_are_measured_each_by_itself(workspace: Path, blender: Path, forks: Forks) -> None:
+    """Multi-scale Blender data, as ns-eval writes it: the four scales, and their mean."""
+    multiscale_blender.convert(blender, workspace / "multiscale")
+    flags = (*SMALL, "--max-num-iterations=100", "--vis=tensorboard")
+    done = train(forks, workspace / "multiscale", workspace / "by_scales", *flags)
+    assert "data: multi-scale blender (metadata.json has cameras of several scales)" in done.done.check().words
+    out = workspace / "by_scales.json"
+    forks.run("ns-eval", "--load-config", done.config, "--output-path", out, cwd=workspace).check()
+    results = json.loads(out.read_text())["results"]
+    each = [results[f"psnr_{scale}"] for scale in (1, 2, 4, 8)]
+    assert results["psnr"] == pytest.approx(sum(each) / 4, abs=1e-3)
+    assert min(each) > 15.0
+    assert len(set(each)) == 4
 
 
 # -- bad input; every case of it, without the command: test_data_checks.py
