@@ -203,7 +203,9 @@ class InstantHashTrainerConfig(TrainerConfig):
     def save_config(self) -> None:
         """Checks machine and data, then writes ``config.yml``; nothing is written where a check fails."""
         self.check_machine()
-        check_network(self.pipeline.model)
+        model = getattr(self.pipeline, "model", None)
+        if model is not None:
+            check_network(model)
         self.say_settings()
         self.make_paths_absolute()
         checkpoints.find(self.load_dir, self.load_step, self.load_checkpoint)
