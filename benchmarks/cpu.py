@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,7 +26,7 @@ START = time.monotonic()  # before the heavy imports: the first training step is
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measure import machine, ordinary, report, scenes  # noqa: E402
+from measure import ordinary, records, report, scenes  # noqa: E402
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -53,10 +52,7 @@ def beside(args: argparse.Namespace, figures: dict[str, Any]) -> dict[str, Any]:
     command = [sys.executable, __file__, args.scene, "--seconds", str(seconds), "--method", args.peer]
     if args.scale is not None:
         command += ["--scale", str(args.scale)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{args.peer} ended with exit code {done.returncode}; what it said stands above.")
-    peer = json.loads(done.stdout.strip().splitlines()[-1])
+    peer = records.of_command(command, args.peer)
     return {
         "peer": {"method": args.peer, "seconds": seconds, **peer},
         "rays_per_s_ratio": round(figures["rays_per_s"] / peer["rays_per_s"], 2),
@@ -88,18 +84,9 @@ def main() -> None:
         return
     if args.peer:
         figures |= beside(args, figures)
-    held = "AVX2" if args.ordinary else ""
-    record = {
-        **machine.describe(),
-        "held_to": held,
-        "command": " ".join(["python", "benchmarks/cpu.py", *sys.argv[1:]]),
-        **figures,
-    }
-    folder = HERE / "results" / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     kind = "-ordinary" if args.ordinary else ""
-    name = f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s{kind}-{record['date'].replace(':', '')}.json"
-    (folder / name).write_text(json.dumps(record, indent=1) + "\n")
+    record = {**records.about("cpu", "AVX2" if args.ordinary else ""), **figures}
+    records.keep(record, f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s{kind}")
     print(json.dumps({"scene": args.scene, "seconds": args.seconds, **figures}))
 
 

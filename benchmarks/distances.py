@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -25,7 +24,7 @@ import numpy.typing as npt
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measure import machine, scenes  # noqa: E402
+from measure import records, scenes  # noqa: E402
 
 ROUNDS = 3
 """Each is timed so often, in turn with the others; the median counts."""
@@ -126,12 +125,8 @@ def main() -> None:
     parser.add_argument("--points", type=int, default=1 << 18, help="points of each kind")
     args = parser.parse_args()
     path = args.mesh or scenes.root() / "sdf" / "ingp_armadillo.obj"
-    record = {**machine.describe(), "command": shlex.join(["python", "benchmarks/distances.py", *sys.argv[1:]])}
-    record |= compare(path, args.points)
-    folder = HERE / "results" / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    name = f"distances-{path.stem}-{record['date'].replace(':', '')}.json"
-    (folder / name).write_text(json.dumps(record, indent=1) + "\n")
+    record = {**records.about("distances"), **compare(path, args.points)}
+    records.keep(record, f"distances-{path.stem}")
     print(json.dumps(record))
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measure import machine  # noqa: E402
+from measure import records  # noqa: E402
 
 MARKS = {"lego": (30.0, 60.0, 4.0), "fox": (29.0, 120.0, 10.0)}
 """For each scene the mark in dB, seconds of training, and seconds between two looks."""
@@ -56,10 +55,7 @@ def measured(scene: str) -> dict[str, Any]:
     mark, seconds, every = MARKS[scene]
     looks = [f"{every * i:g}" for i in range(1, int(seconds / every))]
     command = [sys.executable, str(HERE / "cpu.py"), scene, "--seconds", f"{seconds:g}", "--curve", *looks]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"{scene} ended with exit code {done.returncode}; what it said stands above.")
-    figures: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    figures = records.of_command(command, scene)
     return {"seconds": passes(figures["curve"], mark), "psnr": figures["psnr"], "kernels": figures["kernels"]}
 
 
@@ -76,13 +72,12 @@ def main() -> None:
     parser.add_argument("--scenes", nargs="+", choices=list(MARKS), default=list(MARKS))
     args = parser.parse_args()
     found = {scene: measured(scene) for scene in args.scenes}
-    about = machine.describe()
+    about = records.about("leaderboard")
     shown = {scene: (found[scene]["seconds"] if scene in found else None) for scene in MARKS}
     cells = [f"{shown[scene]} s" if shown[scene] is not None else "not reached" if scene in found else "" for scene in MARKS]
     ends = ", ".join(f"{scene} {figures['psnr']:.2f}" for scene, figures in found.items())
     kernels = next(iter(found.values()))["kernels"]
-    command = shlex.join(["python", "benchmarks/leaderboard.py", *sys.argv[1:]])
-    row = [args.version, commit(), about["date"], *cells, ends, about["machine"], kernels, f"`{command}`"]
+    row = [args.version, commit(), about["date"], *cells, ends, about["machine"], kernels, f"`{about['command']}`"]
     text = TABLE.read_text() if TABLE.exists() else HEAD
     TABLE.write_text(text + "| " + " | ".join(row) + " |\n")
     print(json.dumps({**about, "commit": commit(), "version": args.version, **found}))

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 import tempfile
 import time
@@ -26,7 +25,7 @@ START = time.monotonic()  # before the heavy imports: the first training step is
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
 
-from measure import machine, ordinary  # noqa: E402
+from measure import ordinary, records  # noqa: E402
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -63,20 +62,14 @@ def main() -> None:
             multiscale_blender.convert(args.scene, Path(folder) / args.scene.name)
             figures = run(args, Path(folder) / args.scene.name)
     record = {
-        **machine.describe(),
-        "held_to": "AVX2" if args.ordinary else "",
-        "command": shlex.join(["python", "benchmarks/multiscale.py", *sys.argv[1:]]),
+        **records.about("multiscale", "AVX2" if args.ordinary else ""),
         "scene": args.scene.name,
         "method": args.method,
         "seconds": args.seconds,
         "trained_on": args.train_scales,
         **figures,
     }
-    folder_of_runs = HERE / "results" / "runs"
-    folder_of_runs.mkdir(parents=True, exist_ok=True)
-    name = f"multiscale-{args.scene.name}-{args.method}-{args.train_scales}-{args.seconds:.0f}s"
-    name += f"-{record['date'].replace(':', '')}.json"
-    (folder_of_runs / name).write_text(json.dumps(record, indent=1) + "\n")
+    records.keep(record, f"multiscale-{args.scene.name}-{args.method}-{args.train_scales}-{args.seconds:.0f}s")
     print(json.dumps(record))
 
 

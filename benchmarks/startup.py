@@ -11,20 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import shlex
-import sys
 import time
-from pathlib import Path
 
 import torch
 from nerfstudio.cameras.cameras import Cameras
 
-from measure import machine
+from measure import records
 from ngp_method.kernels import choose_kernels
 from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.volume.visibility import seen_cells
 
-HERE = Path(__file__).resolve().parent
 LENSES = {"pinhole": None, "distorted": [-0.2, 0.05, 0.0, 0.0, 0.001, -0.002]}
 
 
@@ -48,8 +44,7 @@ def main() -> None:
     _, kernels = choose_kernels("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     geometry = SceneGeometry(aabb_scale=args.aabb_scale, near=0.05)
     record = {
-        "command": f"python benchmarks/startup.py {shlex.join(sys.argv[1:])}".strip(),
-        **machine.describe(),
+        **records.about("startup"),
         "kernels": kernels,
         "cameras": args.cameras,
         "cascades": geometry.cascades,
@@ -60,10 +55,7 @@ def main() -> None:
         record[f"{name}_s"] = round(time.monotonic() - began, 2)
         record[f"{name}_cpu_s"] = round(time.process_time() - work, 2)
         record[f"{name}_unseen"] = round(1.0 - float(seen.float().mean()), 3)
-    folder = HERE / "results" / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = str(record["date"]).replace(":", "")
-    (folder / f"startup-{args.cameras}-{stamp}.json").write_text(json.dumps(record, indent=1) + "\n")
+    records.keep(record, f"startup-{args.cameras}")
     print(json.dumps(record))
 
 

@@ -27,7 +27,7 @@ START = time.monotonic()  # before the heavy imports: the first training step is
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from measure import machine, ordinary, scenes, study_report  # noqa: E402
+from measure import ordinary, records, scenes, study_report  # noqa: E402
 
 ENCODINGS = {"image": ("hash", "frequency", "dense"), "sdf": ("hash", "dense", "frequency")}
 SIZES = {"image": (12, 14, 16, 18, 20, 22), "sdf": (14, 17)}
@@ -93,19 +93,14 @@ def one(args: argparse.Namespace, data: Path, encoding: str, size: int | None) -
         f"instant-{args.primitive}", data, args.seconds, settings_of(args, encoding, size), args.seed, START, args.uses
     )
     record = {
-        **machine.describe(),
-        "held_to": "AVX2" if args.ordinary else "",
-        "command": " ".join(["python", "benchmarks/study.py", *sys.argv[1:]]),
+        **records.about("study", "AVX2" if args.ordinary else ""),
         "primitive": args.primitive,
         "file": data.name,
         "seconds": args.seconds,
         **figures,
     }
-    folder = HERE / "results" / "runs"
-    folder.mkdir(parents=True, exist_ok=True)
     kind = f"{encoding}{'' if size is None else size}" + ("-ordinary" if args.ordinary else "")
-    name = f"study-{args.primitive}-{data.stem}-{kind}-{args.seconds:.0f}s-{record['date'].replace(':', '')}.json"
-    (folder / name).write_text(json.dumps(record, indent=1) + "\n")
+    records.keep(record, f"study-{args.primitive}-{data.stem}-{kind}-{args.seconds:.0f}s")
     print(json.dumps(record), flush=True)
 
 

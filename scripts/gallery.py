@@ -45,7 +45,7 @@ def beside(panels: list[Rgb]) -> Image.Image:
 
 def original(source: Any, region: Any, size: tuple[int, int]) -> Rgb:
     """A part of the picture itself in another size: the mean light of pixels, or each of them as a square."""
-    from ngp_method.pictures.curves import to_srgb
+    from ngp_method.pictures.curves import to_linear, to_srgb
     from ngp_method.primitives.image.field import shown
 
     x, y, width, height = (int(v) for v in (region.x, region.y, region.width, region.height))
@@ -53,7 +53,7 @@ def original(source: Any, region: Any, size: tuple[int, int]) -> Rgb:
     colors = shown(rows.reshape(height * width, -1)).view(height, width, 3)
     if width <= size[0]:
         return np.asarray(Image.fromarray(to_bytes(colors)).resize(size, Image.Resampling.NEAREST))
-    light = torch.where(colors <= 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    light = torch.from_numpy(to_linear(colors.numpy()))
     mean = torch.nn.functional.adaptive_avg_pool2d(light.movedim(-1, 0), (size[1], size[0])).movedim(0, -1)
     return to_bytes(to_srgb(mean.numpy()))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
+from .clock import StepClock
 from .training import assign, in_silence
 
 STILL = 512
@@ -22,32 +23,14 @@ MESH = 512
 """Samples along an edge of the cube for the mesh that is timed."""
 
 
-class PointClock:
-    """Counts steps and points, and stops the run when its training time is over."""
+class PointClock(StepClock):
+    """Counts points, too."""
 
-    def __init__(self, trainer: Any, seconds: float, start: float) -> None:
-        self.trainer, self.seconds, self.start = trainer, seconds, start
-        self.steps = self.points = 0
-        self.used = self._began = self.first_step_s = 0.0
-        self._iterate = trainer.train_iteration
-        trainer.train_iteration = self.iterate
-        trainer.eval_iteration = self.between  # nerfstudio calls this between iterations, when its own clock stands still
+    points = 0
 
-    def iterate(self, step: int) -> Any:
-        """One iteration of the trainer, timed."""
-        self._began = time.monotonic()
-        size = self.trainer.pipeline.datamanager.growth.size(step)
-        found = self._iterate(step)
-        if not self.steps:
-            self.first_step_s = time.monotonic() - self.start
-        self.steps, self.points = self.steps + 1, self.points + size
-        return found
-
-    def between(self, step: int) -> None:
-        """After an iteration and what hangs on it."""
-        self.used += time.monotonic() - self._began
-        if self.used >= self.seconds:
-            self.trainer.stop_training = True
+    def count(self, step: int) -> None:
+        """Points of the step."""
+        self.points += self.trainer.pipeline.datamanager.growth.size(step)
 
 
 def configure(method: str, data: Path, seconds: float, settings: Mapping[str, Any], seed: int, output: Path) -> Any:

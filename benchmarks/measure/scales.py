@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from . import machine
-from .training import Clock, configure
+from .training import Clock, configure, evaluate
 
 
 def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict[str, Any]:
@@ -42,30 +39,16 @@ def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict
     }
 
 
-@torch.no_grad()
 def by_scale(pipeline: Any) -> dict[str, float]:
-    """Mean PSNR and SSIM of each scale and of all images (scales have as many), and rays a second that each is rendered at."""
+    """Mean PSNR and SSIM of each scale and of all images, and rays a second that each is rendered at."""
     from ngp_method.data.multiscale import SCALES
-    from ngp_method.data.multiscale import by_scale as means
-    from ngp_method.kernels.losses import over_background
-    from ngp_method.studio.metrics import psnr, ssim
-    from ngp_method.studio.model import without_normals
 
-    model, manager = pipeline.model.eval(), pipeline.datamanager
-    scales, rows, spent = [], [], {}
-    of_images = manager.eval_dataset.metadata[SCALES]
-    for camera, batch in manager.fixed_indices_eval_dataloader:
-        scale = of_images[int(batch["image_idx"])]
-        began = time.monotonic()
-        with without_normals():
-            predicted = model.get_outputs_for_camera(camera=camera)["rgb"]
-        seconds, rays = spent.get(scale, (0.0, 0))
-        spent[scale] = seconds + time.monotonic() - began, rays + predicted.shape[0] * predicted.shape[1]
-        truth = over_background(batch["image"].float(), torch.ones(3))
-        a, b = (x.clamp(0, 1).movedim(-1, 0)[None] for x in (predicted, truth))
-        rows.append({"psnr": float(psnr(a, b)), "ssim": float(ssim(a, b))})
-        scales.append(scale)
-    model.train()
-    found = {name: round(value, 4) for name, value in means(rows, scales).items()}
-    found |= {name: round(sum(row[name] for row in rows) / len(rows), 4) for name in ("psnr", "ssim")}
-    return found | {f"render_rays_per_s_{scale}": round(rays / seconds) for scale, (seconds, rays) in sorted(spent.items())}
+    scales = pipeline.datamanager.eval_dataset.metadata[SCALES]
+    found: dict[str, float] = {}
+    sums = {"psnr": 0.0, "ssim": 0.0}
+    for scale in sorted(set(scales)):
+        figures = evaluate(pipeline, lambda index, scale=scale: scales[index] == scale)  # type: ignore[misc]
+        found |= {f"{name}_{scale}": figures[name] for name in (*sums, "render_rays_per_s")}
+        for name in sums:
+            sums[name] += figures[name] * figures["views"]
+    return found | {name: round(total / len(scales), 4) for name, total in sums.items()}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import machine
+from .clock import StepClock
 
 LONG = 10**9
 
@@ -108,40 +109,28 @@ class NoLpips(torch.nn.Module):
         return torch.zeros(())
 
 
-class Clock:
-    """Counts steps, rays and samples, and stops the run when its training time is over; evaluates on the way."""
+class Clock(StepClock):
+    """Counts rays and samples, too, and evaluates on the way."""
 
     def __init__(self, trainer: Any, seconds: float, curve: list[float], start: float) -> None:
-        self.trainer, self.seconds, self.start = trainer, seconds, start
+        super().__init__(trainer, seconds, start)
         self.curve_at = sorted(t for t in curve if t < seconds)
         self.curve: list[dict[str, float]] = []
-        self.steps = self.rays = self.kept = self.marched = 0
-        self.used = self._began = 0.0
-        self.first_step_s = 0.0
+        self.rays = self.kept = self.marched = 0
         self.occupancy_s = 0.0
         grid = getattr(trainer.pipeline.model, "grid", None)
         if grid is not None:
             self._update = grid.count_and_update
             grid.count_and_update = self.update
-        self._iterate = trainer.train_iteration
-        trainer.train_iteration = self.iterate
-        # nerfstudio calls this between iterations, when its own clock and ours stand still.
-        trainer.eval_iteration = self.between
 
-    def iterate(self, step: int) -> Any:
-        """One iteration of the trainer, timed."""
-        self._began = time.monotonic()
-        found = self._iterate(step)
-        if not self.steps:
-            self.first_step_s = time.monotonic() - self.start
-        self.steps += 1
+    def count(self, step: int) -> None:
+        """Rays, and samples where they are ours."""
         ours = getattr(self.trainer.pipeline.model, "training_step", None)
         counts = ours.counts if ours else None
         self.rays += counts["rays"] if counts else self.trainer.config.pipeline.datamanager.train_num_rays_per_batch
         if counts:
             self.kept += counts["kept"]
             self.marched += counts["marched"]
-        return found
 
     def update(self, *args: Any) -> bool:
         """The occupancy grid's part of an iteration, timed."""
@@ -151,18 +140,25 @@ class Clock:
         return found
 
     def between(self, step: int) -> None:
-        """After an iteration and what hangs on it (occupancy grid, averages): count its time, evaluate where it is due."""
-        self.used += time.monotonic() - self._began
-        if self.used >= self.seconds:
-            self.trainer.stop_training = True
+        """Evaluates where it is due, the clock standing still."""
+        super().between(step)
         if self.curve_at and self.used >= self.curve_at[0]:
             self.curve.append({"seconds": round(self.used, 1), "psnr": evaluate(self.trainer.pipeline)["psnr"]})
             self.curve_at.pop(0)
 
 
+View = tuple[Callable[[], Tensor], Tensor]
+"""What renders a view, and its true picture [H, W, 3]."""
+
+
 @torch.no_grad()
-def evaluate(pipeline: Any) -> dict[str, float]:
-    """Mean PSNR and SSIM over all held-out views, and rays rendered per second (metrics not counted)."""
+def evaluate(pipeline: Any, which: Callable[[int], bool] = lambda index: True) -> dict[str, float]:
+    """Mean PSNR and SSIM over held-out views, and rays rendered per second (metrics not counted).
+
+    Args:
+        pipeline: the trained one.
+        which: of the views, by their number.
+    """
     from ngp_method.kernels.losses import over_background
     from ngp_method.studio.model import without_normals
 
@@ -177,13 +173,14 @@ def evaluate(pipeline: Any) -> dict[str, float]:
     figures = score(
         (partial(render, camera), over_background(batch["image"].float(), torch.ones(3)))
         for camera, batch in pipeline.datamanager.fixed_indices_eval_dataloader
+        if which(int(batch["image_idx"]))
     )
     model.train()
     return figures
 
 
-def score(views: Iterable[tuple[Callable[[], Tensor], Tensor]]) -> dict[str, float]:
-    """Mean PSNR and SSIM, and rays rendered per second, of views: what renders each, and its true picture [H, W, 3]."""
+def score(views: Iterable[View]) -> dict[str, float]:
+    """Mean PSNR and SSIM, and rays rendered per second, of views."""
     from ngp_method.studio.metrics import psnr, ssim
 
     sums, rays, seconds, count = {"psnr": 0.0, "ssim": 0.0}, 0, 0.0, 0

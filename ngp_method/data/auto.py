@@ -30,10 +30,10 @@ from ngp_method.errors import fail
 
 @dataclass
 class AutoDataParserConfig(DataParserConfig):
-    """A folder of posed images in any of five formats, which is recognised.
+    """A folder of posed images in any of six formats, which is recognised.
 
-    instant-ngp ``transforms.json``, Blender ``transforms_train.json``, nerfstudio ``transforms.json``, COLMAP
-    ``sparse/0`` beside ``images``, LLFF ``poses_bounds.npy`` beside ``images``.
+    instant-ngp ``transforms.json``, Blender ``transforms_train.json``, multi-scale Blender ``metadata.json``, nerfstudio
+    ``transforms.json``, COLMAP ``sparse/0`` beside ``images``, LLFF ``poses_bounds.npy`` beside ``images``.
     """
 
     _target: type = field(default_factory=lambda: AutoDataParser)

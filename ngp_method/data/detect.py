@@ -16,8 +16,7 @@ from ngp_method.data.llff import FILE as LLFF_FILE
 from ngp_method.data.llff import find_llff, read_llff
 from ngp_method.data.messages import say_once
 from ngp_method.data.models import find_models, half_a_model
-from ngp_method.data.multiscale import FILE as MULTISCALE_FILE
-from ngp_method.data.multiscale import is_multiscale, read_multiscale
+from ngp_method.data.multiscale import find_multiscale, has_scales, read_multiscale
 from ngp_method.data.paths import find_files, spelling
 from ngp_method.data.transforms import NGP_KEYS, Json, read_json, read_ngp_frame, read_views
 from ngp_method.errors import fail
@@ -91,8 +90,6 @@ def _named(file: Path) -> Source:
         fail(f"{file} is neither a folder nor a .json file nor {LLFF_FILE}; give the folder of a scene with --data DIR.")
     if file.name in BLENDER_FILES and (file.parent / "transforms_train.json").is_file():
         return _blender(file.parent)
-    if is_multiscale(file):
-        return _multiscale(file)
     return _classify(file)
 
 
@@ -101,8 +98,9 @@ def _in_folder(data: Path) -> Source:
         return _classify(data / "transforms.json")
     if (data / "transforms_train.json").is_file():
         return _blender(data)
-    if (data / MULTISCALE_FILE).is_file() and is_multiscale(data / MULTISCALE_FILE):
-        return _multiscale(data / MULTISCALE_FILE)
+    scales = find_multiscale(data)
+    if scales is not None:
+        return _multiscale(scales)
     model = find_model(data)
     if model is not None:
         return Source("colmap", data, model, f"it has {model.relative_to(data)}")
@@ -166,6 +164,8 @@ def _multiscale(file: Path) -> Source:
 
 def _classify(path: Path) -> Source:
     meta = read_json(path)
+    if has_scales(meta):
+        return _multiscale(path)
     ngp = [key for key in NGP_KEYS if key in meta]
     theirs = [key for key in NERFSTUDIO_KEYS if key in meta]
     if ngp and (not theirs or "aabb_scale" in ngp):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,26 @@ import numpy as np
 from ngp_method.data.capture import Capture
 from ngp_method.data.transforms import Json, read_json, read_views
 from ngp_method.data.views import View
-from ngp_method.errors import fail
+from ngp_method.errors import UserError, fail
 
 FILE = "metadata.json"
 COLUMNS = ("file_path", "cam2world", "width", "height", "focal")
 """What each split must have, a list with an entry for each image; ``label`` and ``lossmult`` are for scales."""
 
 
-def is_multiscale(file: Path) -> bool:
-    """Whether a metadata.json is one of these: other programs write files of that name too."""
-    try:
-        meta = read_json(file)
-    except SystemExit:
-        return False
+def has_scales(meta: Json) -> bool:
+    """Whether the content of a metadata.json is of this kind: other programs write files of that name too."""
     train = meta.get("train")
     return isinstance(train, dict) and all(isinstance(train.get(name), list) for name in COLUMNS)
+
+
+def find_multiscale(folder: Path) -> Path | None:
+    """The folder's metadata.json, where it is of this kind."""
+    file = folder / FILE
+    try:
+        return file if file.is_file() and has_scales(read_json(file)) else None
+    except UserError:  # not JSON: another program's
+        return None
 
 
 def read_multiscale(file: Path) -> Capture:
@@ -101,17 +106,3 @@ def scales_of(views: Sequence[View]) -> dict[str, Any]:
     if len({view.weight for view in views}) > 1:
         found[WEIGHTS] = [view.weight for view in views]
     return found
-
-
-def by_scale(rows: Sequence[Mapping[str, float]], scales: Sequence[int]) -> dict[str, float]:
-    """Means of the images of each scale, ``psnr_1``, ``psnr_2`` and so on, and of nothing else.
-
-    Args:
-        rows: measures of N images.
-        scales: of the images, [N].
-    """
-    found: dict[str, list[float]] = {}
-    for row, scale in zip(rows, scales, strict=True):
-        for name, value in row.items():
-            found.setdefault(f"{name}_{scale}", []).append(float(value))
-    return {name: sum(values) / len(values) for name, values in sorted(found.items())}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import statistics
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -29,6 +31,36 @@ _CONVOLUTIONS = ((0, 4, 2, False), (3, 1, 2, True), (6, 1, 1, True), (8, 1, 1, F
 _SHIFT = (-0.030, -0.088, -0.188)
 _SCALE = (0.458, 0.448, 0.450)
 _HUB_FILE = "alexnet-owt-7be5be79.pth"
+
+
+MEASURES = ("psnr", "ssim", "lpips")
+"""Of a picture, where it is large enough for them and a mask leaves something of it."""
+
+
+def means_of(rows: Sequence[Mapping[str, float]], spread: bool = False) -> dict[str, float]:
+    """Mean of each measure over the pictures that have it, and its standard deviation where ``spread``."""
+    found: dict[str, float] = {}
+    for name in MEASURES:
+        values = [float(row[name]) for row in rows if name in row]
+        if values:
+            found[name] = statistics.fmean(values)
+            if spread:
+                found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
+    return found
+
+
+def by_scale(rows: Sequence[Mapping[str, float]], scales: Sequence[int]) -> dict[str, float]:
+    """Means of the pictures of each scale: ``psnr_1``, ``psnr_2`` and so on.
+
+    Args:
+        rows: measures of N pictures.
+        scales: of the pictures, [N].
+    """
+    found: dict[str, float] = {}
+    for scale in sorted(set(scales)):
+        some = [row for row, its in zip(rows, scales, strict=True) if its == scale]
+        found |= {f"{name}_{scale}": value for name, value in means_of(some).items()}
+    return found
 
 
 class ImageMetrics:

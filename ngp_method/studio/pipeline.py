@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,26 +12,12 @@ from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineC
 from torch import Tensor
 
 from ..data.manager import InstantHashDataManager, InstantHashDataManagerConfig
-from ..data.multiscale import SCALES, by_scale
+from ..data.multiscale import SCALES
 from . import captured
+from .metrics import MEASURES, by_scale, means_of
 from .model import InstantHashModel, without_normals
 from .model_config import InstantHashModelConfig
 from .settled import settled_in
-
-MEASURES = ("psnr", "ssim", "lpips")
-"""Of a picture, where it is large enough for them and a mask leaves something of it."""
-
-
-def means_of(rows: Sequence[Mapping[str, float]], spread: bool) -> dict[str, float]:
-    """Mean of each measure over the pictures that have it, and its standard deviation where ``spread``."""
-    found: dict[str, float] = {}
-    for name in MEASURES:
-        values = [float(row[name]) for row in rows if name in row]
-        if values:
-            found[name] = statistics.fmean(values)
-            if spread:
-                found[f"{name}_std"] = statistics.stdev(values) if len(values) > 1 else 0.0
-    return found
 
 
 @dataclass

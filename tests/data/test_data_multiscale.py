@@ -16,10 +16,10 @@ from PIL import Image
 from ngp_method.data.auto import AutoDataParserConfig
 from ngp_method.data.detect import detect
 from ngp_method.data.images import ByteDataset
-from ngp_method.data.multiscale import by_scale
 from ngp_method.data.pixels import PixelBatches
 from ngp_method.data.weighted import WeightedRuns
 from ngp_method.errors import UserError
+from ngp_method.studio.metrics import by_scale
 from support import scenes
 
 SIZE = 48

@@ -13,7 +13,6 @@ import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.model_components import renderers
-from nerfstudio.scripts.train import _set_random_seed
 from torch import Tensor
 
 from ngp_method.kernels import Composited, load_kernels
@@ -32,6 +31,7 @@ from ngp_method.volume.ray_budget import MAX_GROWTH, RAY_MULTIPLE, RayBudget
 from ngp_method.volume.rays import Rays
 from ngp_method.volume.tracing import Traced
 from support import scenes
+from support.runs import set_up
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 
@@ -47,17 +47,8 @@ def trainer_for(
 ) -> InstantHashTrainer:
     """A trainer as ``ns-train`` sets it up, of a small model."""
     config = copy.deepcopy(lite_config())
-    config.data, config.output_dir, config.timestamp, config.load_dir = data, out, "run", load_dir
-    config.vis, config.max_num_iterations, config.machine.seed = "tensorboard", steps, seed
     small = {"n_levels": 6, "log2_hashmap_size": 14, "finest_resolution": 128, "sample_budget": 8192, "grid_resolution": 32}
-    for name, value in {**small, **model}.items():
-        assert hasattr(config.pipeline.model, name)
-        setattr(config.pipeline.model, name, value)
-    config.save_config()
-    _set_random_seed(seed)
-    trainer: InstantHashTrainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    return trainer
+    return set_up(config, data, out, seed, steps, load_dir, {**small, **model})
 
 
 def no_samples(n_rays: int) -> PackedSamples:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from nerfstudio.scripts.train import _set_random_seed
 from nerfstudio.utils.eval_utils import eval_setup
 from PIL import Image
 from torch import Tensor
@@ -22,7 +21,7 @@ from ngp_method.primitives.growth import BatchGrowth
 from ngp_method.studio.points.image_model import ImageModel
 from ngp_method.studio.points.sdf_model import SdfModel
 from ngp_method.studio.trainer import InstantHashTrainer
-from support.runs import differ, last_checkpoint, stop_after
+from support.runs import differ, last_checkpoint, same_end, set_up, stop_after
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 
@@ -49,20 +48,11 @@ def trainer_of(
 ) -> InstantHashTrainer:
     """A trainer as ``ns-train`` sets it up, of a small model."""
     config = copy.deepcopy(image_config() if kind == "image" else sdf_config())
-    config.data, config.output_dir, config.timestamp, config.load_dir = data, out, "run", load_dir
-    config.vis, config.max_num_iterations, config.machine.seed = "tensorboard", steps, seed
     manager: Any = config.pipeline.datamanager
     manager.first_batch, manager.batch, manager.batch_doubles_every = 512, 1024, 16
     if kind == "sdf":
         manager.pool_size, manager.uses = 1 << 18, 0.2  # a part is renewed with every few batches
-    for name, value in {"n_levels": 6, "log2_hashmap_size": 12, **model}.items():
-        assert hasattr(config.pipeline.model, name)
-        setattr(config.pipeline.model, name, value)
-    config.save_config()
-    _set_random_seed(seed)
-    trainer: InstantHashTrainer = config.setup(local_rank=0, world_size=1)
-    trainer.setup()
-    return trainer
+    return set_up(config, data, out, seed, steps, load_dir, {"n_levels": 6, "log2_hashmap_size": 12, **model})
 
 
 @pytest.mark.parametrize("kind", ["image", "sdf"])
@@ -74,11 +64,7 @@ def test_a_resumed_run_is_the_run(kind: str, files: dict[str, Path], tmp_path: P
     stop_after(parts, STOPPED, monkeypatch)
     resumed = trainer_of(kind, files[kind], tmp_path / "resumed", load_dir=parts.checkpoint_dir)
     resumed.train()
-    expected, found = last_checkpoint(whole), last_checkpoint(resumed)
-    assert expected["step"] == found["step"] == STEPS - 1
-    for state in (expected, found):
-        state.pop("training_seconds")
-    assert differ(expected, found) == []
+    expected = same_end(whole, resumed, STEPS)
     assert len(differ(expected["pipeline"], last_checkpoint(parts)["pipeline"])) >= 2, "it went on"
     if kind == "sdf":
         assert expected["run"]["points"]["renewals"] > last_checkpoint(parts)["run"]["points"]["renewals"] > 0

@@ -14,7 +14,7 @@ from test_model import trainer_for
 
 from ngp_method.studio import model as model_module
 from support import scenes
-from support.runs import differ, last_checkpoint, stop_after
+from support.runs import differ, last_checkpoint, same_end, stop_after
 
 pytestmark = pytest.mark.usefixtures("clean_writers")
 
@@ -41,11 +41,7 @@ def test_a_resumed_run_is_the_run(scene: Path, tmp_path: Path, monkeypatch: pyte
         scene, tmp_path / "resumed", seed=7, steps=STEPS, load_dir=parts.checkpoint_dir, kernels=kernels, **OPEN
     )
     resumed.train()
-    expected, found = last_checkpoint(whole), last_checkpoint(resumed)
-    assert expected["step"] == found["step"] == STEPS - 1
-    for state in (expected, found):
-        state.pop("training_seconds")
-    assert differ(expected, found) == []
+    expected = same_end(whole, resumed, STEPS)
     assert expected["run"]["step"]["grid"]["cursor"] > 0, "the grid was walked"
     assert len(differ(expected["pipeline"], last_checkpoint(parts)["pipeline"])) > 3, "it went on"
 

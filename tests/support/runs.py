@@ -3,14 +3,48 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from nerfstudio.scripts.train import _set_random_seed
 from torch import Tensor
 
 from ngp_method.studio import checkpoints
 from ngp_method.studio.trainer import InstantHashTrainer
+
+
+def set_up(config: Any, data: Path, out: Path, seed: int, steps: int, load_dir: Path | None, model: Mapping[str, Any]) -> Any:
+    """A trainer as ``ns-train`` sets it up.
+
+    Args:
+        config: of the run, which is changed.
+        data, out: what is trained on, and the folder of runs.
+        seed, steps, load_dir: as on the command line.
+        model: settings of its model, each of which there must be.
+    """
+    config.data, config.output_dir, config.timestamp, config.load_dir = data, out, "run", load_dir
+    config.vis, config.max_num_iterations, config.machine.seed = "tensorboard", steps, seed
+    for name, value in model.items():
+        assert hasattr(config.pipeline.model, name)
+        setattr(config.pipeline.model, name, value)
+    config.save_config()
+    _set_random_seed(seed)
+    trainer: InstantHashTrainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup()
+    return trainer
+
+
+def same_end(whole: InstantHashTrainer, resumed: InstantHashTrainer, steps: int) -> dict[str, Any]:
+    """The last checkpoint of a run, which that of a resumed one must equal to the last bit, but for the time it took."""
+    expected, found = last_checkpoint(whole), last_checkpoint(resumed)
+    assert expected["step"] == found["step"] == steps - 1
+    for state in (expected, found):
+        state.pop("training_seconds")
+    assert differ(expected, found) == []
+    return expected
 
 
 def stop_after(trainer: InstantHashTrainer, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
