@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..kernels import Kernels
 from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
+from .directions import waves
 from .trained import TrainedVector
 
 
@@ -121,9 +122,7 @@ class FrequencyEncoding(Encoding):
         features: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """See the interface."""
-        bands = math.pi * 2.0 ** torch.arange(self.n_frequencies, device=positions.device, dtype=positions.dtype)
-        angles = (positions[:, :, None] * bands).flatten(1)
-        return torch.cat([torch.sin(angles), torch.cos(angles)], -1)
+        return waves(positions, self.n_frequencies)
 
 
 class IdentityEncoding(Encoding):
@@ -145,14 +144,16 @@ def _hash(s: EncodingSettings) -> Encoding:
     return GridEncoding(s.grid)
 
 
-DENSE_POINTS = 1 << 21
-"""Most points of the finest level of a dense grid: 128^3 as in the paper's figure 2 (c) and (d), 1448^2 in a plane."""
+DENSE_POINTS, MOST_DENSE_POINTS = 1 << 21, 1 << 24
+"""Points of the finest level of a dense grid, where the resolution asked for would have more than the second, as those of hash
+grids have: 128^3 as in the paper's figure 2 (c), 1448^2 in a plane. (Figure 2 (d) has 173^3.)"""
 
 
 def _dense(s: EncodingSettings) -> Encoding:
     # Every level dense: the table may be as large as the finest level.
-    most = int(DENSE_POINTS ** (1 / s.n_dims) + 1e-9)
-    finest = max(s.base_resolution, min(s.finest_resolution, most))
+    fits = s.finest_resolution**s.n_dims <= MOST_DENSE_POINTS
+    most = s.finest_resolution if fits else int(DENSE_POINTS ** (1 / s.n_dims) + 1e-9)
+    finest = max(s.base_resolution, most)
     size = math.ceil(s.n_dims * math.log2(finest + 1)) + 1
     return GridEncoding(HashGridLayout(s.n_levels, s.n_features_per_level, size, s.base_resolution, finest, s.n_dims))
 

@@ -1,4 +1,4 @@
-"""The radiance field as a plain torch module: encoding -> density MLP; (its outputs, SH of the direction) -> colour MLP.
+"""The radiance field as a plain torch module: encoding -> density MLP; (its outputs, the encoded direction) -> colour MLP.
 
 Source: instant-ngp ``configs/nerf/base.json`` and ``nerf_network.h``; paper section 5.4.
 """
@@ -14,8 +14,8 @@ from ..kernels import Kernels
 from ..kernels.layout import MLPLayout
 from ..kernels.samples import PackedSamples
 from ..kernels.scene import SceneGeometry
-from ..kernels.spherical import SH_DIM
 from .averaged import Averaged, xavier_uniform
+from .directions import build_directions
 from .encodings import Encoding
 from .trained import TrainedVector
 
@@ -43,6 +43,7 @@ class RadianceNetwork(Averaged):
         n_hidden_layers_color: hidden layers of the colour MLP.
         footprints: samples are as wide as their pixels are there, and see less of finer levels
             (:mod:`..kernels.footprints`); without, they are points. No parameters more.
+        directions: one of :data:`~.directions.DIRECTIONS`.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class RadianceNetwork(Averaged):
         n_hidden_layers: int = 1,
         n_hidden_layers_color: int = 2,
         footprints: bool = False,
+        directions: str = "harmonics",
     ) -> None:
         super().__init__()
-        self.encoding, self.footprints = encoding, footprints
+        self.encoding, self.footprints, self.directions = encoding, footprints, build_directions(directions)
         self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
-        self.color_layout = MLPLayout(GEOMETRY_DIM + SH_DIM, 3, n_neurons, n_hidden_layers_color)
+        self.color_layout = MLPLayout(GEOMETRY_DIM + self.directions.n_output_dims, 3, n_neurons, n_hidden_layers_color)
         self.density_params = TrainedVector(xavier_uniform(self.density_layout))
         self.color_params = TrainedVector(xavier_uniform(self.color_layout))
         self.keep_averages(kernels)
@@ -107,8 +109,12 @@ class RadianceNetwork(Averaged):
 
     def color_along(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Weights) -> Tensor:
         """Density outputs [N, 16] of samples along rays with directions [R, 3] -> rgbs [N, 3], without gradients."""
-        return torch.sigmoid(self.kernels.sh_mlp(raw, rays_d, samples, weights.color, self.color_layout))
+        return torch.sigmoid(self.directions.mlp_along(self.kernels, raw, rays_d, samples, weights.color, self.color_layout))
 
-    def color(self, raw: Tensor, harmonics: Tensor, weights: Weights) -> Tensor:
-        """Density outputs [N, 16] and spherical harmonics (features, 16) -> rgbs [N, 3] in [0, 1]."""
-        return torch.sigmoid(self.kernels.mlp([raw, harmonics], weights.color, self.color_layout))
+    def encode_directions(self, rays_d: Tensor) -> Tensor:
+        """Unit directions [R, 3] -> features."""
+        return self.directions.encode(self.kernels, rays_d)
+
+    def color(self, raw: Tensor, directions: Tensor, weights: Weights) -> Tensor:
+        """Density outputs [N, 16] and the features of N directions -> rgbs [N, 3] in [0, 1]."""
+        return torch.sigmoid(self.kernels.mlp([raw, directions], weights.color, self.color_layout))
