@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import Kernels
+from ..kernels.footprints import wide_output_dims
 from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
 from .directions import waves
 from .trained import TrainedVector
@@ -49,6 +50,8 @@ class Encoding(nn.Module):
 
     n_dims: int
     n_output_dims: int
+    wide_output_dims: int | None = None
+    """Features of samples with footprints, of an encoding with levels."""
     differentiable = True
 
     def table(self) -> TrainedVector | None:
@@ -85,7 +88,7 @@ class GridEncoding(Encoding):
     def __init__(self, layout: HashGridLayout) -> None:
         super().__init__()
         self.layout, self.n_dims = layout, layout.n_dims
-        self.n_output_dims = layout.n_output_dims
+        self.n_output_dims, self.wide_output_dims = layout.n_output_dims, wide_output_dims(layout)
         self.params = TrainedVector(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
 
     def table(self) -> TrainedVector:

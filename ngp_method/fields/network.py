@@ -42,7 +42,7 @@ class RadianceNetwork(Averaged):
         n_hidden_layers: hidden layers of the density MLP.
         n_hidden_layers_color: hidden layers of the colour MLP.
         footprints: samples are as wide as their pixels are there, and see less of finer levels
-            (:mod:`..kernels.footprints`); without, they are points. No parameters more.
+            (:mod:`..kernels.footprints`); without, they are points.
         directions: one of :data:`~.directions.DIRECTIONS`.
     """
 
@@ -58,7 +58,10 @@ class RadianceNetwork(Averaged):
     ) -> None:
         super().__init__()
         self.encoding, self.footprints, self.directions = encoding, footprints, build_directions(directions)
-        self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
+        features = encoding.wide_output_dims if footprints else encoding.n_output_dims
+        if features is None:
+            raise ValueError("Footprints need an encoding with levels: hash or dense.")
+        self.density_layout = MLPLayout(features, GEOMETRY_DIM, n_neurons, n_hidden_layers)
         self.color_layout = MLPLayout(GEOMETRY_DIM + self.directions.n_output_dims, 3, n_neurons, n_hidden_layers_color)
         self.density_params = TrainedVector(xavier_uniform(self.density_layout))
         self.color_params = TrainedVector(xavier_uniform(self.color_layout))
@@ -88,7 +91,13 @@ class RadianceNetwork(Averaged):
         self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, features: Tensor | None = None
     ) -> Tensor:
         """Positions [N, 3] in [0, 1], and their footprints [N] if they have any -> features."""
-        return self.encoding.encode(self.kernels, positions, weights.table, footprints, features)
+        return self.encoding.encode(self.kernels, positions, weights.table, self._wide(positions, footprints), features)
+
+    def _wide(self, positions: Tensor, footprints: Tensor | None) -> Tensor | None:
+        """Footprints as the encoding takes them: none, or of every position."""
+        if not self.footprints:
+            return None
+        return positions.new_zeros(positions.shape[0]) if footprints is None else footprints
 
     def density(self, features: Tensor, weights: Weights, unit: float) -> tuple[Tensor, Tensor]:
         """Features -> densities [N] per world unit, and the density MLP's outputs [N, 16].
@@ -105,7 +114,7 @@ class RadianceNetwork(Averaged):
     def raw_at(self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, rows: int = GEOMETRY_DIM) -> Tensor:
         """Positions [N, 3] in [0, 1], footprints [N] -> the density MLP's first outputs [N, rows], without gradients."""
         found = (weights.table, weights.density, self.density_layout)
-        return self.encoding.encode_mlp(self.kernels, positions, *found, rows, footprints)
+        return self.encoding.encode_mlp(self.kernels, positions, *found, rows, self._wide(positions, footprints))
 
     def color_along(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Weights) -> Tensor:
         """Density outputs [N, 16] of samples along rays with directions [R, 3] -> rgbs [N, 3], without gradients."""
