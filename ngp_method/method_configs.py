@@ -4,6 +4,7 @@
 ``instant-hash``       ``instant-hash-paper`` where torch sees a GPU, else ``instant-hash-lite``; says which
 ``instant-hash-paper``  the paper and instant-ngp's shipped settings to the letter, the same on every machine
 ``instant-hash-lite``   minutes on a processor
+``instant-hash-antialiased``  ``instant-hash`` whose samples are as wide as their pixels: pictures of several sizes
 ``instant-hash-big``    the paper's with 2^21 entries a level: large scenes, much detail, a GPU with memory
 ``instant-image``      a picture as a function of position, on any machine
 ``instant-sdf``        a mesh's signed distance as a function of position, on any machine
@@ -108,6 +109,14 @@ def auto_config() -> InstantHashTrainerConfig:
     return config
 
 
+def antialiased_config() -> InstantHashTrainerConfig:
+    """The settings that suit the machine, and samples as wide as their pixels: for pictures of several sizes or distances."""
+    config = auto_config()
+    config.method_name = "instant-hash-antialiased"
+    config.pipeline.model.footprints = True
+    return config
+
+
 def image_config() -> PointTrainerConfig:
     """A picture: instant-ngp ``configs/image/base.json``, with a batch that grows from 2^14 and rates that fall within the run.
 
@@ -182,6 +191,10 @@ instant_hash_lite = MethodSpecification(
 instant_hash_big = MethodSpecification(
     config=big_config(),
     description="Instant-NGP for large scenes: 2^21 entries a level, for a GPU with memory.",
+)
+instant_hash_antialiased = MethodSpecification(
+    config=antialiased_config(),
+    description="Instant-NGP with Zip-NeRF's anti-aliasing: samples as wide as their pixels, sharp and smooth at any size.",
 )
 instant_image = MethodSpecification(
     config=image_config(),

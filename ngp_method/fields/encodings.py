@@ -54,23 +54,28 @@ class Encoding(nn.Module):
         """The parameters, flat, or None."""
         return None
 
-    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Features of positions.
 
         Args:
             kernels: what computes.
             positions: [N, n_dims].
             table: the parameters to use (the trained ones or their average); None where there are none.
+            footprints: [N] how wide each sample is (see ``hash_encode``); an encoding that has no levels takes none.
             features: features of just these positions, computed before: only gradients are wanted.
         """
         raise NotImplementedError
 
     def encode_mlp(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
-    ) -> Tensor:
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Positions [N, n_dims] -> the first ``rows`` outputs of a perceptron on their features, without gradients."""
         with torch.no_grad():
-            return kernels.mlp([self.encode(kernels, positions, table)], weights, layout, rows)
+            return kernels.mlp([self.encode(kernels, positions, table, footprints)], weights, layout, rows)
 
 
 class GridEncoding(Encoding):
@@ -86,17 +91,21 @@ class GridEncoding(Encoding):
         """The entries of all levels."""
         return self.params
 
-    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         assert table is not None
-        return kernels.hash_encode(positions, table, self.layout, features)
+        return kernels.hash_encode(positions, table, self.layout, footprints, features)
 
     def encode_mlp(
-        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int
-    ) -> Tensor:
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, weights: Tensor, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface: one kernel, where the kernel set has it."""
         assert table is not None
-        return kernels.encode_mlp(positions, table, weights, self.layout, layout, rows)
+        return kernels.encode_mlp(positions, table, weights, self.layout, layout, rows, footprints)
 
 
 class FrequencyEncoding(Encoding):
@@ -107,7 +116,10 @@ class FrequencyEncoding(Encoding):
         self.n_frequencies, self.n_dims = n_frequencies, n_dims
         self.n_output_dims = 2 * n_dims * n_frequencies
 
-    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         bands = math.pi * 2.0 ** torch.arange(self.n_frequencies, device=positions.device, dtype=positions.dtype)
         angles = (positions[:, :, None] * bands).flatten(1)
@@ -121,7 +133,10 @@ class IdentityEncoding(Encoding):
         super().__init__()
         self.n_dims = self.n_output_dims = n_dims
 
-    def encode(self, kernels: Kernels, positions: Tensor, table: Tensor | None, features: Tensor | None = None) -> Tensor:
+    def encode(
+        self, kernels: Kernels, positions: Tensor, table: Tensor | None, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         return positions * 2.0 - 1.0
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..kernels import Kernels
 from ..kernels.layout import MLPLayout
 from ..kernels.samples import PackedSamples
+from ..kernels.scene import SceneGeometry
 from ..kernels.spherical import SH_DIM
 from .averaged import Averaged, xavier_uniform
 from .encodings import Encoding
@@ -40,6 +41,8 @@ class RadianceNetwork(Averaged):
         n_neurons: width of both MLPs.
         n_hidden_layers: hidden layers of the density MLP.
         n_hidden_layers_color: hidden layers of the colour MLP.
+        footprints: samples are as wide as their pixels are there, and see less of finer levels
+            (:mod:`..kernels.footprints`); without, they are points. No parameters more.
     """
 
     def __init__(
@@ -49,9 +52,10 @@ class RadianceNetwork(Averaged):
         n_neurons: int = 64,
         n_hidden_layers: int = 1,
         n_hidden_layers_color: int = 2,
+        footprints: bool = False,
     ) -> None:
         super().__init__()
-        self.encoding = encoding
+        self.encoding, self.footprints = encoding, footprints
         self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
         self.color_layout = MLPLayout(GEOMETRY_DIM + SH_DIM, 3, n_neurons, n_hidden_layers_color)
         self.density_params = TrainedVector(xavier_uniform(self.density_layout))
@@ -69,9 +73,20 @@ class RadianceNetwork(Averaged):
         found = self.current()
         return Weights(found.get("table"), found["density"], found["color"])
 
-    def encode(self, positions: Tensor, weights: Weights, features: Tensor | None = None) -> Tensor:
-        """Positions [N, 3] in [0, 1] -> features."""
-        return self.encoding.encode(self.kernels, positions, weights.table, features)
+    def footprints_of(self, radii: Tensor | None, samples: PackedSamples, geometry: SceneGeometry) -> Tensor | None:
+        """Footprints [N] of samples, in edges of the scene box; None where all are points.
+
+        Args:
+            radii: [R] standard deviation of the rays' footprints at distance 1; None for rays without.
+            samples, geometry: N samples of the R rays in the scene box.
+        """
+        return self.kernels.footprints(radii, samples, geometry) if self.footprints and radii is not None else None
+
+    def encode(
+        self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, features: Tensor | None = None
+    ) -> Tensor:
+        """Positions [N, 3] in [0, 1], and their footprints [N] if they have any -> features."""
+        return self.encoding.encode(self.kernels, positions, weights.table, footprints, features)
 
     def density(self, features: Tensor, weights: Weights, unit: float) -> tuple[Tensor, Tensor]:
         """Features -> densities [N] per world unit, and the density MLP's outputs [N, 16].
@@ -85,9 +100,10 @@ class RadianceNetwork(Averaged):
         """The densities alone; nothing for the colour MLP is computed."""
         return self.kernels.density_head(self.kernels.mlp([features], weights.density, self.density_layout, rows=1), unit)[0]
 
-    def raw_at(self, positions: Tensor, weights: Weights, rows: int = GEOMETRY_DIM) -> Tensor:
-        """Positions [N, 3] in [0, 1] -> the density MLP's first outputs [N, rows], without gradients."""
-        return self.encoding.encode_mlp(self.kernels, positions, weights.table, weights.density, self.density_layout, rows)
+    def raw_at(self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, rows: int = GEOMETRY_DIM) -> Tensor:
+        """Positions [N, 3] in [0, 1], footprints [N] -> the density MLP's first outputs [N, rows], without gradients."""
+        found = (weights.table, weights.density, self.density_layout)
+        return self.encoding.encode_mlp(self.kernels, positions, *found, rows, footprints)
 
     def color_along(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Weights) -> Tensor:
         """Density outputs [N, 16] of samples along rays with directions [R, 3] -> rgbs [N, 3], without gradients."""

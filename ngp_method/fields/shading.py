@@ -18,18 +18,29 @@ class Shading:
         self.kernels = network.kernels
 
     @torch.no_grad()
-    def density_in_unit(self, positions: Tensor) -> Tensor:
-        """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, without gradients."""
-        return self.kernels.density_head(self.network.raw_at(positions, self.network.weights(), rows=1), 1.0)[0]
+    def density_in_unit(self, positions: Tensor, footprints: Tensor | None = None) -> Tensor:
+        """Points [N, 3] in [0, 1] -> densities [N] per edge of the unit cube, without gradients.
+
+        Args:
+            footprints: [N] how wide each of them is, in edges of the scene box (see ``hash_encode``); None: points.
+        """
+        raw = self.network.raw_at(positions, self.network.weights(), footprints, rows=1)
+        return self.kernels.density_head(raw, 1.0)[0]
+
+    def footprints_of(self, radii: Tensor | None, samples: PackedSamples) -> Tensor | None:
+        """See :meth:`~.network.RadianceNetwork.footprints_of`."""
+        return self.network.footprints_of(radii, samples, self.geometry)
 
     @torch.no_grad()
-    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
+    def shade(
+        self, positions: Tensor, rays_d: Tensor, samples: PackedSamples, footprints: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities [N] per world unit, rgbs [N, 3]."""
         weights = self.network.weights()
-        sigmas, raw = self.kernels.density_head(self.network.raw_at(positions, weights), self.geometry.unit_size)
+        sigmas, raw = self.kernels.density_head(self.network.raw_at(positions, weights, footprints), self.geometry.unit_size)
         return sigmas, self.network.color_along(raw, rays_d, samples, weights)
 
-    def normals(self, positions: Tensor) -> Tensor:
+    def normals(self, positions: Tensor, footprints: Tensor | None = None) -> Tensor:
         """Points [N, 3] in [0, 1] -> unit normals [N, 3]: against the density's gradient through the encoding."""
         if not positions.shape[0]:
             return positions
@@ -37,6 +48,7 @@ class Shading:
             at = positions.detach().requires_grad_()
             weights = self.network.weights()
             # The logarithm's gradient has the same direction and does not vanish where the density is small.
-            raw = self.kernels.mlp([self.network.encode(at, weights)], weights.density, self.network.density_layout, rows=1)
+            features = self.network.encode(at, weights, footprints)
+            raw = self.kernels.mlp([features], weights.density, self.network.density_layout, rows=1)
             (gradient,) = torch.autograd.grad(raw.sum(), at)
         return -torch.nn.functional.normalize(gradient, dim=-1, eps=1e-12)

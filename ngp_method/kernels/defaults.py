@@ -11,9 +11,11 @@ from . import cells as grid_cells
 from . import gathering, losses
 from .batch import PixelTable, RayTable, WorldRays, enter_box, pick_pixels, table_rays
 from .density_head import DensityHead
+from .footprints import sample_footprints
 from .interface import Gathered, Kernels
 from .layout import HashGridLayout, MLPLayout
 from .samples import PackedSamples, first_rays
+from .scene import SceneGeometry
 
 
 def limited(samples: PackedSamples, resume: Tensor, t_min: Tensor, capacity: int | None) -> tuple[PackedSamples, Tensor]:
@@ -49,10 +51,11 @@ class Defaults:
 
     @torch.no_grad()
     def encode_mlp(
-        self: Kernels, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
+        self: Kernels, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface: two operations, one after the other."""
-        return self.mlp([self.hash_encode(positions, table, grid)], weights, layout, rows)
+        return self.mlp([self.hash_encode(positions, table, grid, footprints)], weights, layout, rows)
 
     @torch.no_grad()
     def sh_mlp(
@@ -67,6 +70,10 @@ class Defaults:
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         """See the interface: composited, then added."""
         return gathering.accumulate(self, gathered, rays, sigmas, rgbs, samples, resume, t, t_max, least, median)
+
+    def footprints(self, radii: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """See the interface."""
+        return sample_footprints(radii, samples, geometry)
 
     def density_head(self, raw: Tensor, unit: float) -> tuple[Tensor, Tensor]:
         """See the interface."""

@@ -76,7 +76,10 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         """Does what a first step would have to wait for: half a sentence before each part of it, and after. Mostly nothing."""
         ...
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """Multiresolution hash encoding with linear interpolation along every axis (paper section 3).
 
         Args:
@@ -85,7 +88,9 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
             table: [n_params] float32; gradient supported. Both gradients may be differentiated once more, as may those of
                 ``mlp`` and ``density_head`` (normals that are trained on).
             layout: levels and sizes.
-            features: what this operation returned for just these positions and this table before: not computed again.
+            footprints: [N] how wide each sample is: the features of each level are multiplied by that level's weight
+                (:func:`~.footprints.level_weights`). No gradient. None: samples are points.
+            features: what this operation returned for just these arguments before: not computed again.
         Returns:
             Features, C = L * F.
         """
@@ -123,10 +128,22 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
         """
         ...
 
+    def footprints(self, radii: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+        """How wide samples are: [N] float32 standard deviations in edges of the scene box. No gradient.
+
+        Args:
+            radii: [R] standard deviation of each ray's footprint at distance 1, world units.
+            samples: N samples of the R rays, each as wide as its ray at the middle of the interval.
+            geometry: the scene box.
+        """
+        ...
+
     def encode_mlp(
-        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
-        """``mlp([hash_encode(positions, table, grid)], weights, layout, rows)`` without gradients, [N, rows] float32.
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
+        """``mlp([hash_encode(positions, table, grid, footprints)], weights, layout, rows)`` without gradients, [N, rows]
+        float32.
 
         Where a kernel set makes one kernel of the two, features never reach memory.
         """

@@ -10,6 +10,7 @@ from torch import Tensor
 from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
 from .constants import constant
 from .defaults import Defaults, limited
+from .footprints import weighed
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .samples import PackedSamples, counts_within, packed_info_from_counts, sums_before
@@ -26,12 +27,15 @@ class ReferenceKernels(Defaults):
     description = "plain torch, the definition of every operation (slow)"
     asynchronous = False
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface; ``features`` is not needed here, as nothing is gained by it."""
         layout.check(positions)
         entries, positions = table.view(layout.n_entries, layout.n_features_per_level), in_unit_box(positions)
         encoded = [_encode_level(positions, entries, level) for level in layout.levels]
-        return torch.cat(encoded, -1)
+        return weighed(torch.cat(encoded, -1), footprints, layout)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from . import tcnn_volume
 from .defaults import Defaults
+from .footprints import weighed
 from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
 from .reference import in_unit_box
@@ -206,12 +207,16 @@ class TcnnKernels(TritonKernels):
         sums = "nerfacc's" if self._scans else "Triton's (nerfacc's extension is not built)"
         self.description = f"tiny-cuda-nn, float16; sums along rays {sums}; the rest: {self.description}"
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface; ``features`` are made again, as the module's backward needs its own forward."""
         layout.check(positions)
         if layout.n_features_per_level == 1:
             raise ValueError("The tcnn kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
-        return _call(_grid(layout, table.device), in_unit_box(positions), table, layout.n_output_dims)
+        found = _call(_grid(layout, table.device), in_unit_box(positions), table, layout.n_output_dims)
+        return weighed(found, footprints, layout)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface; tiny-cuda-nn takes directions mapped to [0, 1]. The gradient is Triton's, in float32."""
@@ -230,10 +235,11 @@ class TcnnKernels(TritonKernels):
         return _call(network, padded, weights, layout.padded_output)[:, : rows or layout.n_output_dims]
 
     def encode_mlp(
-        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface: two modules, one after the other."""
-        return Defaults.encode_mlp(self, positions, table, weights, grid, layout, rows)
+        return Defaults.encode_mlp(self, positions, table, weights, grid, layout, rows, footprints)
 
     def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
         """See the interface: harmonics of each ray, spread, and the perceptron."""

@@ -22,6 +22,7 @@ from ..kernels import choose_kernels
 from ..kernels.losses import ColorLoss, blend, color_loss, psnr
 from ..kernels.scene import SceneGeometry
 from ..volume.captured import CapturedStep
+from ..volume.footprints import probes_of
 from ..volume.occupancy import OccupancyGrid
 from ..volume.parts.background import PlainBackground
 from ..volume.parts.part import Parts
@@ -90,7 +91,7 @@ class InstantHashModel(RadianceModel):
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         encoding = build_encoding(config.encoding, self._encoding_settings(cameras))
         network = RadianceNetwork(
-            encoding, self.kernels, config.n_neurons, config.n_hidden_layers, config.n_hidden_layers_color
+            encoding, self.kernels, config.n_neurons, config.n_hidden_layers, config.n_hidden_layers_color, config.footprints
         )
         self.field = InstantHashField(network, self.geometry)
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
@@ -102,6 +103,7 @@ class InstantHashModel(RadianceModel):
         self.training_step = Step(
             self.field, self.grid, self.parts,
             StepSettings(config.loss, budget, config.max_rays, config.average_decay, config.average_interval),
+            probes_of(cameras, self.geometry) if config.footprints else None,
         )  # fmt: skip
         self.captured_step: CapturedStep | None = None
         self.image_metrics = ImageMetrics(config.lpips_weights)

@@ -70,6 +70,9 @@ class InstantHashModelConfig(ModelConfig):
     levels_fit_images: bool = False
     """Leave out levels whose cells are narrower than half a pixel of the training images, seen at the scene's centre. On with
     instant-hash-lite. What is left is written into the run's config.yml; with a finest_resolution given nothing is left out."""
+    footprints: bool = False
+    """Anti-aliasing: a sample is as wide as its pixel is there, and sees the less of a level the finer its cells are than that
+    (Zip-NeRF's weights). On with instant-hash-antialiased. Needs the encoding hash or dense; costs no parameters."""
     n_frequencies: int = 12
     """Octaves of the frequency encoding."""
     n_neurons: int = 64

@@ -33,5 +33,10 @@ def check_network(model: Any) -> None:
                 MLPLayout(32, 3, model.n_neurons, getattr(model, name))
     except ValueError as error:
         fail(f"--pipeline.model: {error}")
+    if getattr(model, "footprints", False) and model.encoding not in ("hash", "dense"):
+        fail(
+            f"--pipeline.model.footprints needs an encoding with levels, and --pipeline.model.encoding is {model.encoding}: "
+            "train with the encoding hash or dense, or without footprints."
+        )
     if model.n_frequencies < 1:
         fail(f"--pipeline.model.n-frequencies {model.n_frequencies}: give at least 1.")

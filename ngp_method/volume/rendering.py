@@ -41,11 +41,17 @@ NORMAL_WEIGHT = 0.01
 class Shader(Protocol):
     """The field, as rendering sees it (all without gradients)."""
 
-    def shade(self, positions: Tensor, rays_d: Tensor, samples: PackedSamples) -> tuple[Tensor, Tensor]:
+    def footprints_of(self, radii: Tensor | None, samples: PackedSamples) -> Tensor | None:
+        """Footprints [N] of samples of rays whose own at distance 1 are [R]; None where samples are points."""
+        ...
+
+    def shade(
+        self, positions: Tensor, rays_d: Tensor, samples: PackedSamples, footprints: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Points [N, 3] in [0, 1] of samples of the rays [R, 3] -> densities per world unit [N], rgbs [N, 3]."""
         ...
 
-    def normals(self, positions: Tensor) -> Tensor:
+    def normals(self, positions: Tensor, footprints: Tensor | None = None) -> Tensor:
         """Points [N, 3] in [0, 1] -> unit normals [N, 3] in world axes, pointing to lower density."""
         ...
 
@@ -78,24 +84,28 @@ def render_rays(
     gathered = nothing_gathered(rays.n_rays, rays.o.device)
     normals = torch.zeros_like(gathered.rgbs) if with_normals else None
     alive = torch.nonzero(rays.t_min < rays.t_max)[:, 0]
-    t, quota = rays.t_min.clone(), FIRST_SAMPLES
+    t, quota, radii = rays.t_min.clone(), FIRST_SAMPLES, rays.footprint
     first = max(1, alive.numel())
     while alive.numel():
         o, d = rays.o[alive], rays.d[alive]
         samples, resume = grid.march(o, d, t[alive], rays.t_max[alive], max_samples=quota)
         positions = kernels.points(o, d, samples, grid.geometry)
-        sigmas, rgbs = shader.shade(positions, d, samples)
+        footprints = shader.footprints_of(None if radii is None else radii[alive], samples)
+        sigmas, rgbs = shader.shade(positions, d, samples, footprints)
         weights, goes_on = kernels.accumulate(
             gathered, alive, sigmas, rgbs, samples, resume, t, rays.t_max, least=T_MIN, median=MEDIAN
         )
         if normals is not None:
-            _add_normals(normals, shader, positions, weights, alive[samples.ray_indices.long()])
+            _add_normals(normals, shader, positions, footprints, weights, alive[samples.ray_indices.long()])
         alive = alive[goes_on]
         quota = min(MOST_SAMPLES, max(quota, FIRST_SAMPLES * first // max(1, alive.numel())))
     return Rendered(gathered, normals)
 
 
-def _add_normals(normals: Tensor, shader: Shader, positions: Tensor, weights: Tensor, rays: Tensor) -> None:
+def _add_normals(
+    normals: Tensor, shader: Shader, positions: Tensor, footprints: Tensor | None, weights: Tensor, rays: Tensor
+) -> None:
     """Add the normals of one round's samples, where they weigh anything, to those of their rays."""
     heavy = torch.nonzero(weights > NORMAL_WEIGHT)[:, 0]
-    normals.index_add_(0, rays[heavy], weights[heavy, None] * shader.normals(positions[heavy]))
+    found = shader.normals(positions[heavy], None if footprints is None else footprints[heavy])
+    normals.index_add_(0, rays[heavy], weights[heavy, None] * found)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..fields.shading import Shading
 from ..kernels.losses import ColorLoss
+from .footprints import ProbeFootprints
 from .occupancy import OccupancyGrid
 from .parts.part import Parts
 from .ray_budget import RayBudget, most_marched
@@ -93,14 +94,17 @@ class Step:
         grid: occupied cells.
         parts: optional ideas, and the background.
         settings: see :class:`StepSettings`.
+        probes: footprints of what the grid asks the density at; None: points.
 
     Attributes:
         budget: how many rays the next batch is to have.
         counts: of the last batch: ``rays``, samples ``marched``, and samples ``kept`` before the transmittance ran out.
     """
 
-    def __init__(self, field: Shading, grid: OccupancyGrid, parts: Parts, settings: StepSettings) -> None:
-        self.field, self.grid, self.parts, self.settings = field, grid, parts, settings
+    def __init__(
+        self, field: Shading, grid: OccupancyGrid, parts: Parts, settings: StepSettings, probes: ProbeFootprints | None = None
+    ) -> None:
+        self.field, self.grid, self.parts, self.settings, self.probes = field, grid, parts, settings, probes
         self.tracer = Tracer(field.network, grid, most_slots=most_marched(settings.sample_budget))
         self.budget = RayBudget(settings.sample_budget, settings.max_rays)
         self.counts = {"rays": 0, "marched": 0, "kept": 0}
@@ -168,10 +172,14 @@ class Step:
         self.tracer.load_run_state(state["tracer"])
         self.grid.load_run_state(state["grid"])
 
+    def _probed(self, positions: Tensor) -> Tensor:
+        """Densities that the grid asks for."""
+        return self.field.density_in_unit(positions, None if self.probes is None else self.probes(positions))
+
     @torch.no_grad()
     def after(self, step: int) -> None:
         """After the optimisers' steps: the average, and the occupancy grid when its time has come."""
         self.field.network.finish_average()
-        if self.grid.count_and_update(step, self.counts["kept"], self.field.density_in_unit):
+        if self.grid.count_and_update(step, self.counts["kept"], self._probed):
             self.tracer.grid_changed()
         self.parts.after(step)

@@ -181,14 +181,15 @@ class Tracer:
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
         with torch.no_grad():
             positions = kernels.points(rays.o, rays.d, samples, geometry)
-            features = network.encode(positions, weights)
+            features = network.encode(positions, weights, network.footprints_of(rays.footprint, samples, geometry))
             sigmas = network.density_only(features, weights, unit)
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions], capacity)
         if rays.wants_gradient:
             positions = kernels.points(rays.o, rays.d, samples, geometry)
         harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
-        features = network.encode(positions, weights, features)
+        footprints = network.footprints_of(rays.footprint, samples, geometry)
+        features = network.encode(positions, weights, footprints, features)
         sigmas, raw = network.density(features, weights, unit)
         rgbs = network.color(raw, harmonics, weights)
         return kernels.composite(sigmas, rgbs, samples), samples, counts

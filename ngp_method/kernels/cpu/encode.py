@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..adjoint import laid_out
+from ..footprints import weighed
 from ..gradients import first_order_only, kept_buffer, wanted
 from ..layout import HashGridLayout
 from . import buffers, hashgrid, hashgrid_planar, hashgrid_slopes, pool
@@ -22,13 +23,20 @@ def copy_half(target: Tensor, source: Tensor) -> None:
     pool.run(lambda c: target[slice(*ranges[c])].copy_(source[slice(*ranges[c])]), len(ranges))
 
 
-def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool) -> Tensor:
+def _wide(x: Tensor, footprints: Tensor | None) -> tuple[Any, Any, bool]:
+    """Positions rows, footprints [N] padded as these are, and whether there are any: as the kernels take them."""
+    if footprints is None:
+        return x.numpy(), x[0].numpy(), False
+    return x.numpy(), buffers.tensor_to_rows(footprints[:, None])[0].numpy(), True
+
+
+def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool, footprints: Tensor | None = None) -> Tensor:
     """Positions rows and a float16 or float32 table -> float32 rows, or int32 pairs of bfloat16 (of float16 tables only)."""
     half, n, features = table.dtype == torch.float16, x.shape[1], layout.n_features_per_level
     per_entry = features // 2 if half else features
     out_rows = features // 2 if paired else features
     out = torch.empty(layout.n_levels * out_rows, n, dtype=torch.int32 if paired else torch.float32)
-    xs, target, source = x.numpy(), buffers.words(out), buffers.words(table.view(torch.int32))
+    given, target, source = _wide(x, footprints), buffers.words(out), buffers.words(table.view(torch.int32))
     shift, kernels = per_entry.bit_length() - 1, KERNELS[layout.n_dims]
     ranges = pool.chunks(n, hashgrid.BLOCK)
 
@@ -37,21 +45,23 @@ def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool) -> 
             part = source[level.offset * per_entry : (level.offset + level.entries) * per_entry]
             of_level = (level.scale, level.resolution, level.entries, level.dense, shift, index * out_rows)
             if half:
-                kernels.encode_half(xs, part, target, *of_level, paired, *ranges[chunk])
+                kernels.encode_half(*given, part, target, *of_level, paired, *ranges[chunk])
             else:
-                kernels.encode_float(xs, part, target, *of_level, *ranges[chunk])
+                kernels.encode_float(*given, part, target, *of_level, *ranges[chunk])
 
     pool.run(task, len(ranges))
     return out
 
 
-def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridLayout, n: int) -> None:
+def _table_gradient(
+    x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridLayout, n: int, footprints: Tensor | None = None
+) -> None:
     """Add to the table's gradient: one level and two of its features to a task, dearest levels first."""
     features = layout.n_features_per_level
     paired = upstream.dtype == torch.int32
     kernel = KERNELS[layout.n_dims].scatter_pairs if paired else KERNELS[layout.n_dims].scatter
     rows = buffers.words(upstream) if paired else upstream.numpy()
-    xs, target = x.numpy(), grad.numpy()
+    given, target = _wide(x, footprints), grad.numpy()
     tasks = [(index, column) for index in reversed(range(layout.n_levels)) for column in range(0, features, 2)]
 
     def task(number: int) -> None:
@@ -60,7 +70,7 @@ def _table_gradient(x: Tensor, upstream: Tensor, grad: Tensor, layout: HashGridL
         part = target[level.offset * features : (level.offset + level.entries) * features]
         row = index * features + column
         kernel(
-            xs, rows, part, level.scale, level.resolution, level.entries, level.dense, features, column,
+            *given, rows, part, level.scale, level.resolution, level.entries, level.dense, features, column,
             row // 2 if paired else row, n,
         )  # fmt: skip
 
@@ -141,22 +151,27 @@ def dense(features: Tensor) -> Tensor:
     return features
 
 
+def _weighed(grad: Tensor, footprints: Tensor | None, layout: HashGridLayout) -> Tensor:
+    """Gradient of the features of footprints -> of those of points."""
+    return grad if footprints is None else weighed(dense(grad), footprints, layout)
+
+
 class HashEncode(torch.autograd.Function):
-    """(positions, table, float16 table or None, whether in pairs, layout, features or None) -> features."""
+    """(positions, table, float16 table or None, whether in pairs, layout, footprints or None, features or None) -> features."""
 
     @staticmethod
     def forward(
         ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, paired: bool, layout: HashGridLayout,
-        features: Tensor | None,
+        footprints: Tensor | None, features: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Encode, or take over features that were encoded before."""
         n = positions.shape[0]
         x = buffers.tensor_to_rows(positions)
         ctx.save_for_backward(positions, x, table)
-        ctx.layout, ctx.n = layout, n
+        ctx.layout, ctx.n, ctx.footprints = layout, n, footprints
         if features is not None:
             return features.view_as(features)
-        out = _forward(x, table.detach() if half is None else half, layout, paired)
+        out = _forward(x, table.detach() if half is None else half, layout, paired, footprints)
         return buffers.pairs_to_tensor(out, n) if paired else buffers.rows_to_tensor(out, n)
 
     @staticmethod
@@ -168,14 +183,14 @@ class HashEncode(torch.autograd.Function):
         if wanted(ctx, 1):
             kept = kept_buffer(table)
             if torch.is_grad_enabled() and kept is None:
-                d_table = TableGradient.apply(grad, positions, table, ctx.layout)
+                d_table = TableGradient.apply(_weighed(grad, ctx.footprints, ctx.layout), positions, table, ctx.layout)
             else:
                 target = torch.zeros_like(table) if kept is None else kept
-                _table_gradient(x, _upstream(grad), target, ctx.layout, ctx.n)
+                _table_gradient(x, _upstream(grad), target, ctx.layout, ctx.n, ctx.footprints)
                 d_table = target if kept is None else None
         if wanted(ctx, 0):
-            d_positions = PositionGradient.apply(grad, positions, table, ctx.layout)
-        return d_positions, d_table, None, None, None, None
+            d_positions = PositionGradient.apply(_weighed(grad, ctx.footprints, ctx.layout), positions, table, ctx.layout)
+        return d_positions, d_table, None, None, None, None, None
 
 
 class PositionGradient(torch.autograd.Function):

@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from ..layout import PRIMES
+from .level_weight import level_weight
 from .simd import (
     as_float,
     high_bf16,
@@ -78,11 +79,14 @@ def _corners(px, py, pz, resolution, entries, dense):  # type: ignore[no-untyped
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, paired, begin, end):  # type: ignore[no-untyped-def]
+def encode_half(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, table, out, scale, resolution, entries, dense, shift, row, paired, begin, end
+):
     """One level from a float16 table to pairs of bfloat16, or to float32.
 
     Args:
         x: float32 [3, n] positions; n, begin and end are multiples of 16.
+        footprints, weighted: float32 [n], read if ``weighted``: see :func:`..footprints.level_weights`.
         table: uint32 words of this level.
         out: uint32 [rows, n]; written from row ``row`` on.
         scale, resolution, entries, dense: the level.
@@ -105,6 +109,9 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
         )
         gx, gy, gz = one - fx, one - fy, one - fz
         w0, w1, w2, w3 = gy * gz, fy * gz, gy * fz, fy * fz
+        of_level = one
+        if weighted:
+            of_level = level_weight(load(footprints, i), scale)
         for word in range(1 << shift):
             q = spread_u(np.uint32(word))
             a, b = gather(table, (i0 << by) + q), gather(table, (i1 << by) + q)
@@ -119,6 +126,7 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
             a, b = gather(table, (i6 << by) + q), gather(table, (i7 << by) + q)
             v = v + w3 * (gx * low_half(a) + fx * low_half(b))
             u = u + w3 * (gx * high_half(a) + fx * high_half(b))
+            v, u = v * of_level, u * of_level
             if paired:
                 store(out[row + word], i, pair_bf16(v, u))
             else:
@@ -127,7 +135,9 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, begin, end):  # type: ignore[no-untyped-def]
+def encode_float(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, table, out, scale, resolution, entries, dense, shift, row, begin, end
+):
     """The same from a float32 table (one word per feature) to float32: 2^shift rows."""
     x0, x1, x2 = x[0], x[1], x[2]
     s, half, one = spread_f(np.float32(scale)), spread_f(HALF), spread_f(ONE)
@@ -143,6 +153,9 @@ def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, b
         )
         gx, gy, gz = one - fx, one - fy, one - fz
         w0, w1, w2, w3 = gy * gz, fy * gz, gy * fz, fy * fz
+        of_level = one
+        if weighted:
+            of_level = level_weight(load(footprints, i), scale)
         for word in range(1 << shift):
             q = spread_u(np.uint32(word))
             a, b = as_float(gather(table, (i0 << by) + q)), as_float(gather(table, (i1 << by) + q))
@@ -153,11 +166,13 @@ def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, b
             v = v + w2 * (gx * a + fx * b)
             a, b = as_float(gather(table, (i6 << by) + q)), as_float(gather(table, (i7 << by) + q))
             v = v + w3 * (gx * a + fx * b)
-            store(out[row + word], i, v)
+            store(out[row + word], i, v * of_level)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _corner_weights(x0, x1, x2, i, k, scale, resolution, entries, dense, index, weight):  # type: ignore[no-untyped-def]
+def _corner_weights(  # type: ignore[no-untyped-def]
+    x0, x1, x2, footprints, weighted, i, k, scale, resolution, entries, dense, index, weight
+):
     """Entries and weights of the 8 corners of samples i .. i + 15 into slots k of the block's buffers."""
     one, s, half, n = spread_f(ONE), spread_f(np.float32(scale)), spread_f(HALF), CORNER_BLOCK
     i0, i1, i2, i3, i4, i5, i6, i7, fx, fy, fz = _corners(
@@ -177,6 +192,9 @@ def _corner_weights(x0, x1, x2, i, k, scale, resolution, entries, dense, index, 
     store(index, 6 * n + k, i6)
     store(index, 7 * n + k, i7)
     gx, gy, gz = one - fx, one - fy, one - fz
+    if weighted:
+        of_level = level_weight(load(footprints, i), scale)
+        gz, fz = gz * of_level, fz * of_level
     w = gy * gz
     store(weight, k, w * gx)
     store(weight, n + k, w * fx)
@@ -204,11 +222,14 @@ def _scatter_block(count, first, second, index, weight, grad, features, column):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scatter(x, rows, grad, scale, resolution, entries, dense, features, column, row, n):  # type: ignore[no-untyped-def]
+def scatter(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, rows, grad, scale, resolution, entries, dense, features, column, row, n
+):
     """Add the gradient of two features of one level to the table's gradient, from float32 rows.
 
     Args:
         x: float32 [3, n_padded] positions.
+        footprints, weighted: as in :func:`encode_half`.
         rows: float32 [C, n_padded] gradients; rows row and row + 1 are those of features column and column + 1.
         grad: float32 gradient of this level's entries, features of an entry side by side.
         features: features per entry.
@@ -221,13 +242,15 @@ def scatter(x, rows, grad, scale, resolution, entries, dense, features, column, 
     for block in range(0, n, CORNER_BLOCK):
         count = min(CORNER_BLOCK, n - block)
         for k in range(0, count, 16):
-            _corner_weights(x0, x1, x2, block + k, k, scale, resolution, entries, dense, index, weight)
+            _corner_weights(x0, x1, x2, footprints, weighted, block + k, k, scale, resolution, entries, dense, index, weight)
         first, second = rows[row, block : block + count], rows[row + 1, block : block + count]
         _scatter_block(count, first, second, index, weight, grad, features, column)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scatter_pairs(x, rows, grad, scale, resolution, entries, dense, features, column, row, n):  # type: ignore[no-untyped-def]
+def scatter_pairs(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, rows, grad, scale, resolution, entries, dense, features, column, row, n
+):
     """:func:`scatter` from one row of bfloat16 pairs (rows: uint32 [C / 2, n_padded])."""
     index = np.empty(8 * CORNER_BLOCK, np.uint32)
     weight = np.empty(8 * CORNER_BLOCK, np.float32)
@@ -237,7 +260,7 @@ def scatter_pairs(x, rows, grad, scale, resolution, entries, dense, features, co
     for block in range(0, n, CORNER_BLOCK):
         count = min(CORNER_BLOCK, n - block)
         for k in range(0, count, 16):
-            _corner_weights(x0, x1, x2, block + k, k, scale, resolution, entries, dense, index, weight)
+            _corner_weights(x0, x1, x2, footprints, weighted, block + k, k, scale, resolution, entries, dense, index, weight)
             words = load(pairs, block + k)
             store(first, k, low_bf16(words))
             store(second, k, high_bf16(words))

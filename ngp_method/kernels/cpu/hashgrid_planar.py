@@ -10,6 +10,7 @@ import numpy as np
 from numba import njit
 
 from .hashgrid import CORNER_BLOCK, HALF, ONE, P1
+from .level_weight import level_weight
 from .simd import (
     as_float,
     high_bf16,
@@ -52,7 +53,9 @@ def _corners(px, py, resolution, entries, dense):  # type: ignore[no-untyped-def
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, paired, begin, end):  # type: ignore[no-untyped-def]
+def encode_half(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, table, out, scale, resolution, entries, dense, shift, row, paired, begin, end
+):
     """See :func:`.hashgrid.encode_half`."""
     x0, x1 = x[0], x[1]
     s, half, one = spread_f(np.float32(scale)), spread_f(HALF), spread_f(ONE)
@@ -62,6 +65,9 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
             unit(load(x0, i)) * s + half, unit(load(x1, i)) * s + half, resolution, entries, dense
         )
         gx, gy = one - fx, one - fy
+        of_level = one
+        if weighted:
+            of_level = level_weight(load(footprints, i), scale)
         for word in range(1 << shift):
             q = spread_u(np.uint32(word))
             a, b = gather(table, (i0 << by) + q), gather(table, (i1 << by) + q)
@@ -70,6 +76,7 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
             a, b = gather(table, (i2 << by) + q), gather(table, (i3 << by) + q)
             v = v + fy * (gx * low_half(a) + fx * low_half(b))
             u = u + fy * (gx * high_half(a) + fx * high_half(b))
+            v, u = v * of_level, u * of_level
             if paired:
                 store(out[row + word], i, pair_bf16(v, u))
             else:
@@ -78,7 +85,9 @@ def encode_half(x, table, out, scale, resolution, entries, dense, shift, row, pa
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, begin, end):  # type: ignore[no-untyped-def]
+def encode_float(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, table, out, scale, resolution, entries, dense, shift, row, begin, end
+):
     """See :func:`.hashgrid.encode_float`."""
     x0, x1 = x[0], x[1]
     s, half, one = spread_f(np.float32(scale)), spread_f(HALF), spread_f(ONE)
@@ -88,17 +97,22 @@ def encode_float(x, table, out, scale, resolution, entries, dense, shift, row, b
             unit(load(x0, i)) * s + half, unit(load(x1, i)) * s + half, resolution, entries, dense
         )
         gx, gy = one - fx, one - fy
+        of_level = one
+        if weighted:
+            of_level = level_weight(load(footprints, i), scale)
         for word in range(1 << shift):
             q = spread_u(np.uint32(word))
             a, b = as_float(gather(table, (i0 << by) + q)), as_float(gather(table, (i1 << by) + q))
             v = gy * (gx * a + fx * b)
             a, b = as_float(gather(table, (i2 << by) + q)), as_float(gather(table, (i3 << by) + q))
             v = v + fy * (gx * a + fx * b)
-            store(out[row + word], i, v)
+            store(out[row + word], i, v * of_level)
 
 
 @njit(nogil=True, cache=True, error_model="numpy", inline="always")
-def _corner_weights(x0, x1, i, k, scale, resolution, entries, dense, index, weight):  # type: ignore[no-untyped-def]
+def _corner_weights(  # type: ignore[no-untyped-def]
+    x0, x1, footprints, weighted, i, k, scale, resolution, entries, dense, index, weight
+):
     """Entries and weights of the 4 corners of samples i .. i + 15 into slots k of the block's buffers."""
     one, s, half, n = spread_f(ONE), spread_f(np.float32(scale)), spread_f(HALF), CORNER_BLOCK
     i0, i1, i2, i3, fx, fy = _corners(unit(load(x0, i)) * s + half, unit(load(x1, i)) * s + half, resolution, entries, dense)
@@ -107,6 +121,9 @@ def _corner_weights(x0, x1, i, k, scale, resolution, entries, dense, index, weig
     store(index, 2 * n + k, i2)
     store(index, 3 * n + k, i3)
     gx, gy = one - fx, one - fy
+    if weighted:
+        of_level = level_weight(load(footprints, i), scale)
+        gy, fy = gy * of_level, fy * of_level
     store(weight, k, gy * gx)
     store(weight, n + k, gy * fx)
     store(weight, 2 * n + k, fy * gx)
@@ -126,7 +143,9 @@ def _scatter_block(count, first, second, index, weight, grad, features, column):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scatter(x, rows, grad, scale, resolution, entries, dense, features, column, row, n):  # type: ignore[no-untyped-def]
+def scatter(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, rows, grad, scale, resolution, entries, dense, features, column, row, n
+):
     """See :func:`.hashgrid.scatter`."""
     index = np.empty(CORNERS * CORNER_BLOCK, np.uint32)
     weight = np.empty(CORNERS * CORNER_BLOCK, np.float32)
@@ -134,13 +153,15 @@ def scatter(x, rows, grad, scale, resolution, entries, dense, features, column, 
     for block in range(0, n, CORNER_BLOCK):
         count = min(CORNER_BLOCK, n - block)
         for k in range(0, count, 16):
-            _corner_weights(x0, x1, block + k, k, scale, resolution, entries, dense, index, weight)
+            _corner_weights(x0, x1, footprints, weighted, block + k, k, scale, resolution, entries, dense, index, weight)
         first, second = rows[row, block : block + count], rows[row + 1, block : block + count]
         _scatter_block(count, first, second, index, weight, grad, features, column)
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def scatter_pairs(x, rows, grad, scale, resolution, entries, dense, features, column, row, n):  # type: ignore[no-untyped-def]
+def scatter_pairs(  # type: ignore[no-untyped-def]
+    x, footprints, weighted, rows, grad, scale, resolution, entries, dense, features, column, row, n
+):
     """See :func:`.hashgrid.scatter_pairs`."""
     index = np.empty(CORNERS * CORNER_BLOCK, np.uint32)
     weight = np.empty(CORNERS * CORNER_BLOCK, np.float32)
@@ -150,7 +171,7 @@ def scatter_pairs(x, rows, grad, scale, resolution, entries, dense, features, co
     for block in range(0, n, CORNER_BLOCK):
         count = min(CORNER_BLOCK, n - block)
         for k in range(0, count, 16):
-            _corner_weights(x0, x1, block + k, k, scale, resolution, entries, dense, index, weight)
+            _corner_weights(x0, x1, footprints, weighted, block + k, k, scale, resolution, entries, dense, index, weight)
             words = load(pairs, block + k)
             store(first, k, low_bf16(words))
             store(second, k, high_bf16(words))

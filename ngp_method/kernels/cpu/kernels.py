@@ -76,13 +76,16 @@ class CpuKernels(Defaults):
             kind += f" ({bfloat16.why_not()})"
         self.description = f"numba on {count} thread{'s' if count > 1 else ''}, {kind}"
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         layout.check(positions)
         if layout.n_features_per_level == 1:
             raise ValueError("The cpu kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
         half = self.half_tables.of(table) if self.reads_half else None
-        result = encode.HashEncode.apply(positions, table, half, self.low_precision, layout, features)
+        result = encode.HashEncode.apply(positions, table, half, self.low_precision, layout, footprints, features)
         assert isinstance(result, Tensor)
         return result
 

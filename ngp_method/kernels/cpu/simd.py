@@ -198,6 +198,16 @@ def minimum_u(typingctx: Any, first: Any, second: Any) -> Any:
 
 
 @intrinsic
+def maximum_f(typingctx: Any, first: Any, second: Any) -> Any:
+    """The greater of each pair of lanes, the second where the first is NaN."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", args[0], args[1]), args[0], args[1])
+
+    return f32x16(f32x16, f32x16), codegen
+
+
+@intrinsic
 def as_float(typingctx: Any, vector: Any) -> Any:
     """The bits of a u32x16 read as float32."""
     return f32x16(u32x16), lambda c, b, s, a: b.bitcast(a[0], _VF)

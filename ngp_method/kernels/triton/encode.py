@@ -18,29 +18,29 @@ from .runs import empty_runs
 
 
 def _table_gradient(
-    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
+    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None, direction: Tensor | None = None
 ) -> Tensor | None:
     """The table's gradient, or None where it went to ``table.grad`` itself."""
     kept = kept_buffer(table)
     target = torch.zeros_like(table) if kept is None else kept
-    add_table_gradient(target, grad.detach(), x.detach(), layout, direction)
+    add_table_gradient(target, grad.detach(), x.detach(), layout, footprints, direction)
     return target if kept is None else None
 
 
 class HashEncode(torch.autograd.Function):
-    """(positions, table, float16 table or None, layout, dtype, features or None) -> features."""
+    """(positions, table, float16 table or None, layout, dtype, footprints or None, features or None) -> features."""
 
     @staticmethod
     def forward(
         ctx: Any, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout, dtype: torch.dtype,
-        features: Tensor | None,
+        footprints: Tensor | None, features: Tensor | None,
     ) -> Tensor:  # fmt: skip
         """Encode, or take over features that were encoded before."""
         ctx.save_for_backward(positions, table)
-        ctx.half, ctx.layout = half, layout
+        ctx.half, ctx.layout, ctx.footprints = half, layout, footprints
         if features is not None:
             return features.view_as(features) if features.dtype == dtype else features.to(dtype)
-        return encode(positions, table.detach() if half is None else half, layout, dtype)
+        return encode(positions, table.detach() if half is None else half, layout, dtype, footprints)
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
@@ -49,26 +49,28 @@ class HashEncode(torch.autograd.Function):
         positions, table = ctx.saved_tensors
         d_positions = d_table = None
         if wanted(ctx, 0):
-            d_positions = PositionGradient.apply(grad, positions, table, ctx.half, ctx.layout)
+            d_positions = PositionGradient.apply(grad, positions, table, ctx.half, ctx.layout, ctx.footprints)
         if wanted(ctx, 1):
             if torch.is_grad_enabled() and kept_buffer(table) is None:
-                d_table = TableGradient.apply(grad, positions, table, ctx.layout)
+                d_table = TableGradient.apply(grad, positions, table, ctx.layout, ctx.footprints)
             else:
-                d_table = _table_gradient(grad, positions, table, ctx.layout)
-        return d_positions, d_table, None, None, None, None
+                d_table = _table_gradient(grad, positions, table, ctx.layout, ctx.footprints)
+        return d_positions, d_table, None, None, None, None, None
 
 
 class PositionGradient(torch.autograd.Function):
-    """(gradient of features, positions, table, float16 table or None, layout) -> gradient of positions [N, n_dims]."""
+    """(gradient of features, positions, table, float16 table or None, layout, footprints or None) -> gradient of positions
+    [N, n_dims]."""
 
     @staticmethod
     def forward(
-        ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout
-    ) -> Tensor:
+        ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, half: Tensor | None, layout: HashGridLayout,
+        footprints: Tensor | None,
+    ) -> Tensor:  # fmt: skip
         """From the table that the features were read from."""
         ctx.save_for_backward(grad, positions, table)
-        ctx.half, ctx.layout = half, layout
-        return position_gradient(grad, positions, table.detach() if half is None else half, layout)
+        ctx.half, ctx.layout, ctx.footprints = half, layout, footprints
+        return position_gradient(grad, positions, table.detach() if half is None else half, layout, footprints)
 
     @staticmethod
     @first_order_only
@@ -79,24 +81,27 @@ class PositionGradient(torch.autograd.Function):
         source = table if ctx.half is None else ctx.half
         d_grad = d_positions = d_table = None
         if wanted(ctx, 0):
-            d_grad = encode(positions, source, ctx.layout, grad.dtype, direction)
+            d_grad = encode(positions, source, ctx.layout, grad.dtype, ctx.footprints, direction)
         if wanted(ctx, 1):
-            d_positions = position_gradient(grad, positions, source, ctx.layout, direction)
+            d_positions = position_gradient(grad, positions, source, ctx.layout, ctx.footprints, direction)
         if wanted(ctx, 2):
-            d_table = _table_gradient(grad, positions, table, ctx.layout, direction)
-        return d_grad, d_positions, d_table, None, None
+            d_table = _table_gradient(grad, positions, table, ctx.layout, ctx.footprints, direction)
+        return d_grad, d_positions, d_table, None, None, None
 
 
 class TableGradient(torch.autograd.Function):
-    """(gradient of features, positions, table, layout) -> gradient of the table [n_params], linear in the first."""
+    """(gradient of features, positions, table, layout, footprints or None) -> gradient of the table [n_params], linear in the
+    first."""
 
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout) -> Tensor:
+    def forward(
+        ctx: Any, grad: Tensor, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None
+    ) -> Tensor:
         """Into a new tensor."""
         ctx.save_for_backward(grad, positions)
-        ctx.layout = layout
+        ctx.layout, ctx.footprints = layout, footprints
         target = torch.zeros_like(table)
-        add_table_gradient(target, grad, positions, layout)
+        add_table_gradient(target, grad, positions, layout, footprints)
         return target
 
     @staticmethod
@@ -105,10 +110,10 @@ class TableGradient(torch.autograd.Function):
         """The upstream gradient takes the table's place."""
         (upstream,) = grad_outputs
         grad, positions = ctx.saved_tensors
-        upstream = upstream.contiguous()
-        d_grad = encode(positions, upstream, ctx.layout, grad.dtype) if wanted(ctx, 0) else None
-        d_positions = position_gradient(grad, positions, upstream, ctx.layout) if wanted(ctx, 1) else None
-        return d_grad, d_positions, None, None
+        upstream, given = upstream.contiguous(), (ctx.layout, ctx.footprints)
+        d_grad = encode(positions, upstream, ctx.layout, grad.dtype, ctx.footprints) if wanted(ctx, 0) else None
+        d_positions = position_gradient(grad, positions, upstream, *given) if wanted(ctx, 1) else None
+        return d_grad, d_positions, None, None, None
 
 
 def hash_encode(
@@ -117,6 +122,7 @@ def hash_encode(
     half: Tensor | None,
     layout: HashGridLayout,
     dtype: torch.dtype,
+    footprints: Tensor | None = None,
     features: Tensor | None = None,
 ) -> Tensor:
     """Multiresolution hash encoding, twice differentiable (see the interface).
@@ -130,6 +136,7 @@ def hash_encode(
         dtype: of the features. In float16 their gradients would underflow (loss scaling is not ours to demand), and a gradient
             has its tensor's type: float16 features are returned as float32 where a gradient is wanted, as float16 elsewhere.
             bfloat16 and float32 features always have their type.
+        footprints: [N] of the samples, or None (see the interface).
         features: what was returned before for just these: not computed again.
     Returns:
         [N, L * F] in runs, strides (1, N rounded up to 16).
@@ -138,12 +145,12 @@ def hash_encode(
         raise ValueError("The triton kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
     if torch.is_grad_enabled() and (positions.requires_grad or table.requires_grad):
         wide = torch.float32 if dtype == torch.float16 else dtype
-        result = HashEncode.apply(positions, table, half, layout, wide, features)
+        result = HashEncode.apply(positions, table, half, layout, wide, footprints, features)
         assert isinstance(result, Tensor)
         return result
     if features is not None:
         return features
-    return encode(positions, table if half is None else half, layout, dtype)
+    return encode(positions, table if half is None else half, layout, dtype, footprints)
 
 
 class DirectionGradient(torch.autograd.Function):

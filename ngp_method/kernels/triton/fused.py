@@ -17,7 +17,7 @@ from ..spherical import SH_DIM
 from . import encode, mlp, mlp_launch
 from .device import interpreted
 from .fused_kernels import encode_mlp_kernel, sh_mlp_kernel
-from .hash_launch import levels
+from .hash_launch import levels, wide
 from .mlp_launch import PROGRAMS, Blocks, blocks_of, constants, processors
 from .runs import empty_runs, in_runs
 
@@ -63,8 +63,9 @@ def shape_constants(layout: MLPLayout, dtype: torch.dtype, rows: int) -> dict[st
 
 @torch.no_grad()
 def encode_mlp(
-    positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, dtype: torch.dtype, rows: int
-) -> Tensor:
+    positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, dtype: torch.dtype, rows: int,
+    footprints: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """Perceptron on the hash encoding.
 
     Args:
@@ -74,6 +75,7 @@ def encode_mlp(
         grid, layout: levels and widths.
         dtype: of features and hidden layers.
         rows: outputs wanted, the first ones.
+        footprints: [N] of the samples, or None (see the interface).
     Returns:
         [N, rows] float32, samples side by side.
     """
@@ -81,16 +83,16 @@ def encode_mlp(
     if not (
         takes_encode(grid, layout, dtype, rows) and mlp.fused(device, layout, dtype, backward=False) and encode_pays(table)
     ):
-        features = encode.hash_encode(positions, table, None, grid, dtype)
+        features = encode.hash_encode(positions, table, None, grid, dtype, footprints)
         return mlp.perceptron([features], weights, layout, dtype, rows)
     out = empty_runs(n, rows, torch.float32, device)
     if n:
         blocks = encode_blocks(layout, dtype)
         # A program for each tile: beside its 16,384 look-ups, to read the matrices is nothing.
         encode_mlp_kernel[(triton.cdiv(n, blocks.samples),)](
-            positions, *positions.stride(), table, levels(grid, device), weights.contiguous(), out, n,
-            L=grid.n_levels, F=grid.n_features_per_level, DIMS=grid.n_dims, **shape_constants(layout, dtype, rows),
-            BLOCK=blocks.samples, **blocks.options(),
+            positions, *positions.stride(), wide(positions, footprints), table, levels(grid, device), weights.contiguous(),
+            out, n, WEIGHTED=footprints is not None, L=grid.n_levels, F=grid.n_features_per_level, DIMS=grid.n_dims,
+            **shape_constants(layout, dtype, rows), BLOCK=blocks.samples, **blocks.options(),
         )  # fmt: skip
     return out
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .hash_cells import coordinates, level_numbers
+from .hash_cells import coordinates, level_numbers, level_weight
 from .hash_kernels import interpolated
 from .mlp_tiles import cast, first_layer, first_matrix, hidden, later_matrices, part, product, put_runs
 from .spherical_kernel import band_0, band_1, band_2, band_3
@@ -23,49 +23,55 @@ PLAIN = ["n", "x_n", "x_c", "raw_n", "raw_c", "d_n", "d_c"]
 
 
 @triton.jit
-def level_features(x, y, z, table, levels, level, F: tl.constexpr, DIMS: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Features of positions [BLOCK] in one level -> float32 [BLOCK, F]."""
+def level_features(  # type: ignore[no-untyped-def]
+    x, y, z, footprint, table, levels, level, F: tl.constexpr, DIMS: tl.constexpr, WEIGHTED: tl.constexpr
+):
+    """Features of positions [BLOCK] in one level, weighed by footprints [BLOCK] if WEIGHTED -> float32 [BLOCK, F]."""
     scale, resolution, entries, offset, dense = level_numbers(levels, level)
     f = tl.arange(0, F)
-    return interpolated(x, y, z, x, y, z, table + offset * F, f, scale, resolution, entries, dense, F, DIMS, False)
+    sums = interpolated(x, y, z, x, y, z, table + offset * F, f, scale, resolution, entries, dense, F, DIMS, False)
+    if WEIGHTED:
+        sums = sums * level_weight(footprint, scale)[:, None]
+    return sums
 
 
 @triton.jit
 def levels_2(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr
+    x, y, z, footprint, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, WEIGHTED: tl.constexpr
 ):
     """``level`` and ``level + STEP``, joined along a new last axis. (Three functions, as Triton 3.2 has neither lists nor
     recursion.)"""
     return tl.join(
-        level_features(x, y, z, table, levels, level, F, DIMS),
-        level_features(x, y, z, table, levels, level + STEP, F, DIMS),
+        level_features(x, y, z, footprint, table, levels, level, F, DIMS, WEIGHTED),
+        level_features(x, y, z, footprint, table, levels, level + STEP, F, DIMS, WEIGHTED),
     )
 
 
 @triton.jit
 def levels_4(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr
+    x, y, z, footprint, table, levels, level, STEP: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, WEIGHTED: tl.constexpr
 ):
     """Levels ``level``, + STEP, + 2 STEP, + 3 STEP; the last axis is the lowest bit of their order."""
     return tl.join(
-        levels_2(x, y, z, table, levels, level, 2 * STEP, F, DIMS),
-        levels_2(x, y, z, table, levels, level + STEP, 2 * STEP, F, DIMS),
+        levels_2(x, y, z, footprint, table, levels, level, 2 * STEP, F, DIMS, WEIGHTED),
+        levels_2(x, y, z, footprint, table, levels, level + STEP, 2 * STEP, F, DIMS, WEIGHTED),
     )
 
 
 @triton.jit
 def sixteen_features(  # type: ignore[no-untyped-def]
-    x, y, z, table, levels, level, F: tl.constexpr, DIMS: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr
-):
+    x, y, z, footprint, table, levels, level,
+    F: tl.constexpr, DIMS: tl.constexpr, WEIGHTED: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Features of positions [BLOCK] in 16 / F levels from ``level`` on -> tile [BLOCK, 16], level-minor (f * 16 / F + l)."""
     if F == 8:
-        tile = levels_2(x, y, z, table, levels, level, 1, F, DIMS)
+        tile = levels_2(x, y, z, footprint, table, levels, level, 1, F, DIMS, WEIGHTED)
     elif F == 4:
-        tile = levels_4(x, y, z, table, levels, level, 1, F, DIMS)
+        tile = levels_4(x, y, z, footprint, table, levels, level, 1, F, DIMS, WEIGHTED)
     else:
         tile = tl.join(
-            levels_4(x, y, z, table, levels, level, 2, F, DIMS),
-            levels_4(x, y, z, table, levels, level + 1, 2, F, DIMS),
+            levels_4(x, y, z, footprint, table, levels, level, 2, F, DIMS, WEIGHTED),
+            levels_4(x, y, z, footprint, table, levels, level + 1, 2, F, DIMS, WEIGHTED),
         )
     # Rounded after the reshape, not before: what comes straight from a reshape, Triton (3.9, sm_100) wants to reshape in shared
     # memory, and the compiler aborts.
@@ -91,7 +97,7 @@ def sixteen_harmonics(x, y, z, DTYPE: tl.constexpr, BLOCK: tl.constexpr):  # typ
 
 @triton.jit(do_not_specialize=PLAIN)
 def encode_mlp_kernel(  # type: ignore[no-untyped-def]
-    x, x_n, x_c, table, levels, weights, out, n,
+    x, x_n, x_c, footprints, table, levels, weights, out, n, WEIGHTED: tl.constexpr,
     L: tl.constexpr, F: tl.constexpr, DIMS: tl.constexpr, INPUTS: tl.constexpr, WIDTH: tl.constexpr, W: tl.constexpr,
     HIDDEN: tl.constexpr, ROWS: tl.constexpr, OUT: tl.constexpr, DTYPE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -99,6 +105,7 @@ def encode_mlp_kernel(  # type: ignore[no-untyped-def]
 
     Args:
         x: float32 [n, DIMS], strides (x_n, x_c).
+        footprints: float32 [n], side by side, read if WEIGHTED.
         table: [entries of all levels, F], 16-byte aligned. levels: int64 [L, 8], see hash_cells.py.
         weights, out, and the constants: as in :func:`~.mlp_kernels.forward_kernel`. L and L * F are powers of two.
     """
@@ -111,9 +118,12 @@ def encode_mlp_kernel(  # type: ignore[no-untyped-def]
     for first in range(tl.program_id(0) * BLOCK, n, tl.num_programs(0) * BLOCK):
         s = first + tl.arange(0, BLOCK)
         x0, x1, x2 = coordinates(x, s, x_n, x_c, s < n, DIMS)
+        wide = x0
+        if WEIGHTED:
+            wide = tl.load(footprints + s, mask=s < n, other=0.0)
         sums = tl.zeros([BLOCK, W], tl.float32)
         for level in range(0, L, 16 // F):
-            a = sixteen_features(x0, x1, x2, table, levels, level, F, DIMS, DTYPE, BLOCK)
+            a = sixteen_features(x0, x1, x2, wide, table, levels, level, F, DIMS, WEIGHTED, DTYPE, BLOCK)
             w = cast(tl.load(columns + level * F, mask=r < WIDTH, other=0.0), DTYPE)
             sums = product(a, tl.trans(w), sums)
         h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)

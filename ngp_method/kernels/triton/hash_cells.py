@@ -16,6 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from ..footprints import ERF_TERMS, HALF_CELL, LEAST_CELLS
 from ..layout import PRIMES
 from .aot import FUSED
 from .device import interpreted
@@ -23,6 +24,13 @@ from .device import interpreted
 INTERPRETED: tl.constexpr = tl.constexpr(interpreted())
 PRIME_Y: tl.constexpr = tl.constexpr(PRIMES[1])
 PRIME_Z: tl.constexpr = tl.constexpr(PRIMES[2])
+
+A1: tl.constexpr = tl.constexpr(ERF_TERMS[0])
+A2: tl.constexpr = tl.constexpr(ERF_TERMS[1])
+A3: tl.constexpr = tl.constexpr(ERF_TERMS[2])
+A4: tl.constexpr = tl.constexpr(ERF_TERMS[3])
+HALF: tl.constexpr = tl.constexpr(HALF_CELL)
+LEAST: tl.constexpr = tl.constexpr(LEAST_CELLS)
 
 LEVEL_NUMBERS = 8
 """Numbers of a level in the table of levels: bits of the scale, resolution, entries, offset, dense; then padding."""
@@ -38,8 +46,8 @@ OPTIONS = {"num_warps": 4, "num_stages": 1, **FUSED}
 """How every hash-grid kernel is launched. No stages: without a matrix product there is nothing to prefetch for."""
 
 
-SHAPES = (("16x2", 2, 3), ("8x4", 4, 3), ("plane 16x2", 2, 2))
-"""Layouts that the kernels are compiled for ahead of time: name, features of an entry, dimensions."""
+SHAPES = (("16x2", 2, 3, False), ("8x4", 4, 3, False), ("plane 16x2", 2, 2, False), ("16x2 footprints", 2, 3, True))
+"""What the kernels are compiled for ahead of time: name, features of an entry, dimensions, whether samples have footprints."""
 
 
 def block_of(count: int) -> int:
@@ -151,6 +159,16 @@ def weight(wx, ux, wy, uy, wz, uz, DIRECTIONAL: tl.constexpr):  # type: ignore[n
         return wx * (uy * wz + wy * uz) + ux * (wy * wz)
     else:
         return wx * wy * wz
+
+
+@triton.jit
+def level_weight(footprint, scale):  # type: ignore[no-untyped-def]
+    """Weight of a level for samples of a footprint, float32 of any shape (see :func:`...footprints.level_weights`)."""
+    cells = footprint * scale
+    x = HALF / tl.where(cells > LEAST, cells, LEAST)
+    root = 1.0 + x * (A1 + x * (A2 + x * (A3 + x * A4)))
+    square = root * root
+    return 1.0 - 1.0 / (square * square)
 
 
 @triton.jit

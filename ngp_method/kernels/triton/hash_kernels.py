@@ -28,6 +28,7 @@ from .hash_cells import (
     inward,
     lattice,
     level_numbers,
+    level_weight,
     rounded,
     third,
     weight,
@@ -83,13 +84,15 @@ def interpolated(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=PLAIN)
 def encode_kernel(  # type: ignore[no-untyped-def]
-    x, direction, table, levels, out, n, x_n, x_c, v_n, v_c, out_n, out_c,
+    x, direction, footprints, table, levels, out, n, x_n, x_c, v_n, v_c, out_n, out_c,
     F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr,
+    WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Features of one level, or their derivative along the direction: a program has BLOCK samples and PART of F features.
 
     Args:
         x, direction: float32 [n, DIMS], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL.
+        footprints: float32 [n], side by side, read if WEIGHTED.
         table: [entries of all levels, F], 16-byte aligned.
         levels: int64 [L, 8], see hash_cells.py.
         out: [n, L * F], strides (out_n, out_c).
@@ -106,6 +109,8 @@ def encode_kernel(  # type: ignore[no-untyped-def]
     f = tl.arange(0, PART)
     source = table + offset * F + first
     sums = interpolated(x0, x1, x2, v0, v1, v2, source, f, scale, resolution, entries, dense, F, DIMS, DIRECTIONAL)
+    if WEIGHTED:
+        sums = sums * level_weight(tl.load(footprints + sample, mask=live, other=0.0), scale)[:, None]
     to = out + sample.to(tl.int64) * out_n + (level * F + first).to(tl.int64) * out_c
     for column in tl.static_range(PART):
         # One column after the other: stored whole, the tile would be turned over in shared memory first.
@@ -136,8 +141,9 @@ def four_corners(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=[*PLAIN, "programs"])
 def position_kernel(  # type: ignore[no-untyped-def]
-    x, direction, table, levels, up, out, n, programs, x_n, x_c, v_n, v_c, up_n, up_c,
+    x, direction, footprints, table, levels, up, out, n, programs, x_n, x_c, v_n, v_c, up_n, up_c,
     F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, DIMS: tl.constexpr, DIRECTIONAL: tl.constexpr,
+    WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Gradient of positions, [n, DIMS] contiguous: of sum(up * features), or of its derivative along the direction.
 
@@ -170,6 +176,8 @@ def position_kernel(  # type: ignore[no-untyped-def]
         uy = scale * inward(x1, v1)
         uz = scale * inward(x2, v2)
         g = tl.load(row + tl.full([], number * PART, tl.int64) * up_c, mask=live[:, None], other=0.0).to(tl.float32)
+        if WEIGHTED:
+            g = g * level_weight(tl.load(footprints + sample, mask=live, other=0.0), scale)[:, None]
         source = table + offset * F + first
         for bit in tl.static_range(2):
             wx = fx if bit else 1.0 - fx
@@ -195,13 +203,13 @@ def part_of(features: int, table_bytes: int) -> int:
 def variants() -> list[aot.Variant]:
     """Both kernels for each of SHAPES, in low precision from a float16 table; float16 with and without training."""
     whole = dict.fromkeys(("n", "x_n", "x_c", "v_n", "v_c"), "i32")
-    tensors = {"x": "*fp32", "direction": "*fp32", "levels": "*i64"}
+    tensors = {"x": "*fp32", "direction": "*fp32", "footprints": "*fp32", "levels": "*i64"}
     # In training, float16 has features and their gradients in float32 (see encode.py).
     kinds = (("bfloat16", "*fp16", "*bf16"), ("float16", "*fp16", "*fp16"), ("float16 trained", "*fp16", "*fp32"),
              ("float32", "*fp32", "*fp32"))  # fmt: skip
     found = []
-    for (name, table, features), (shape, F, dims), order in product(kinds, SHAPES, ("", "_directional")):
-        given = {"F": F, "PART": F, "BLOCK": BLOCK, "DIMS": dims, "DIRECTIONAL": bool(order), **OPTIONS}
+    for (name, table, features), (shape, F, dims, weighted), order in product(kinds, SHAPES, ("", "_directional")):
+        given = {"F": F, "PART": F, "BLOCK": BLOCK, "DIMS": dims, "DIRECTIONAL": bool(order), "WEIGHTED": weighted, **OPTIONS}
         common = {**tensors, "table": table, **whole}
         encode = {**common, "out": features, "out_n": "i32", "out_c": "i32"}
         position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}

@@ -25,42 +25,56 @@ def levels(layout: HashGridLayout, device: torch.device) -> Tensor:
     return torch.from_numpy(rows).to(device)
 
 
-def _gathering(table: Tensor, layout: HashGridLayout, direction: Tensor | None) -> dict[str, Any]:
+def _gathering(table: Tensor, layout: HashGridLayout, direction: Tensor | None, footprints: Tensor | None) -> dict[str, Any]:
     """What the two kernels that read the table are compiled and launched with."""
     part = hash_kernels.part_of(layout.n_features_per_level, table.element_size())
     sizes = {"F": layout.n_features_per_level, "PART": part, "BLOCK": hash_kernels.BLOCK, "DIMS": layout.n_dims}
-    return {**sizes, "DIRECTIONAL": direction is not None, **OPTIONS}
+    return {**sizes, "DIRECTIONAL": direction is not None, "WEIGHTED": footprints is not None, **OPTIONS}
 
 
-def encode(x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype, direction: Tensor | None = None) -> Tensor:
-    """Features (or their derivative along a direction [N, n_dims]) in ``dtype`` from a table of any float type."""
-    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
+def wide(x: Tensor, footprints: Tensor | None) -> Tensor:
+    """Footprints [N] side by side; without any, something that is not read."""
+    return x if footprints is None else footprints.detach().float().contiguous()
+
+
+def encode(
+    x: Tensor, table: Tensor, layout: HashGridLayout, dtype: torch.dtype, footprints: Tensor | None = None,
+    direction: Tensor | None = None,
+) -> Tensor:  # fmt: skip
+    """Features (or their derivative along a direction [N, n_dims]) in ``dtype`` from a table of any float type.
+
+    Args:
+        footprints: [N] of the samples (see the interface), or None. So in the other launches.
+    """
+    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction, footprints)
     out = empty_runs(n, layout.n_output_dims, dtype, x.device)
     if n:
         grid = (triton.cdiv(n, given["BLOCK"]), layout.n_output_dims // given["PART"])
         hash_kernels.encode_kernel[grid](
-            x, v, table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(), **given
+            x, v, wide(x, footprints), table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(), **given
         )
     return out
 
 
 def position_gradient(
-    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, direction: Tensor | None = None
-) -> Tensor:
+    grad: Tensor, x: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+    direction: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """[N, n_dims] gradient of sum(grad * features), or of its derivative along a direction."""
-    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction)
+    n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction, footprints)
     out = torch.empty(n, layout.n_dims, device=x.device)
     if n:
         hash_kernels.position_kernel[(triton.cdiv(n, given["BLOCK"]),)](
-            x, v, table, levels(layout, x.device), grad, out, n, layout.n_output_dims // given["PART"],
+            x, v, wide(x, footprints), table, levels(layout, x.device), grad, out, n, layout.n_output_dims // given["PART"],
             *x.stride(), *v.stride(), *grad.stride(), **given,
         )  # fmt: skip
     return out
 
 
 def add_table_gradient(
-    target: Tensor, grad: Tensor, x: Tensor, layout: HashGridLayout, direction: Tensor | None = None
-) -> None:
+    target: Tensor, grad: Tensor, x: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+    direction: Tensor | None = None,
+) -> None:  # fmt: skip
     """Add the table's gradient to ``target``, float32 [n_params]."""
     n, features = x.shape[0], layout.n_features_per_level
     vectors, v = hash_scatter.packed(), x if direction is None else direction
@@ -69,7 +83,8 @@ def add_table_gradient(
         block = hash_scatter.block(part, vectors)
         grid = (triton.cdiv(n, block * run), count * features // part)
         hash_scatter.scatter_kernel[grid](
-            x, v, levels(layout, x.device), grad, target, n, start, 1, *x.stride(), *v.stride(), *grad.stride(),
+            x, v, wide(x, footprints), levels(layout, x.device), grad, target, n, start, 1,
+            *x.stride(), *v.stride(), *grad.stride(),
             F=features, PART=part, BLOCK=block, RUN=run, DIMS=layout.n_dims, PACKED=vectors,
-            DIRECTIONAL=direction is not None, **OPTIONS,
+            DIRECTIONAL=direction is not None, WEIGHTED=footprints is not None, **OPTIONS,
         )  # fmt: skip

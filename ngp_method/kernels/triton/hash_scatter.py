@@ -30,7 +30,19 @@ import triton.language as tl
 from ..layout import HashGridLayout
 from . import aot
 from .device import interpreted
-from .hash_cells import OPTIONS, PLAIN, SHAPES, block_of, four_entries, inward, lattice, level_numbers, third, weight
+from .hash_cells import (
+    OPTIONS,
+    PLAIN,
+    SHAPES,
+    block_of,
+    four_entries,
+    inward,
+    lattice,
+    level_numbers,
+    level_weight,
+    third,
+    weight,
+)
 
 RUN = 8
 """Samples that a thread walks on the levels where it pays."""
@@ -107,15 +119,16 @@ def add_cell(  # type: ignore[no-untyped-def]
 
 @triton.jit(do_not_specialize=[*PLAIN, "f_stride", "start"])
 def scatter_kernel(  # type: ignore[no-untyped-def]
-    x, direction, levels, up, gradient, n, start, f_stride, x_n, x_c, v_n, v_c, up_n, up_c,
+    x, direction, footprints, levels, up, gradient, n, start, f_stride, x_n, x_c, v_n, v_c, up_n, up_c,
     F: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, RUN: tl.constexpr, DIMS: tl.constexpr,
-    PACKED: tl.constexpr, DIRECTIONAL: tl.constexpr,
+    PACKED: tl.constexpr, DIRECTIONAL: tl.constexpr, WEIGHTED: tl.constexpr,
 ):  # fmt: skip
     """Add the gradient of one level's entries: a program has BLOCK runs of RUN samples and PART of F features.
 
     Args:
         x, direction: float32 [n, DIMS], strides (x_n, x_c) and (v_n, v_c); the direction is read if DIRECTIONAL: the gradient
             is then that of the derivative along it.
+        footprints: float32 [n], side by side, read if WEIGHTED.
         levels: int64 [L, 8], see hash_cells.py.
         up: [n, L * F] gradient of the features, strides (up_n, up_c).
         gradient: float32 [entries of all levels, F], 16-byte aligned, added to.
@@ -157,6 +170,8 @@ def scatter_kernel(  # type: ignore[no-untyped-def]
         pz, fz = third(x2, scale, DIMS)
         px += bit.to(tl.uint32)
         g = tl.load(row + sample * up_n + f * up_c + bit * 0, mask=run + step < n, other=0.0).to(tl.float32)
+        if WEIGHTED:
+            g = g * level_weight(tl.load(footprints + sample + lanes), scale)
         if RUN > 1:
             left = ((px != qx) | (py != qy) | (pz != qz)) & live & (bit * 0 + step > 0)
             add_cell(target, qx, qy, qz, s0, s1, s2, s3, f, f_stride, left & some, resolution, entries, dense, F, DIMS, PACKED)
@@ -199,12 +214,13 @@ def block(part: int, vectors: bool) -> int:
 def variants() -> list[aot.Variant]:
     """With and without vectors, merging and not, for each of SHAPES."""
     whole = dict.fromkeys(("n", "start", "f_stride", "x_n", "x_c", "v_n", "v_c", "up_n", "up_c"), "i32")
-    tensors = {"x": "*fp32", "direction": "*fp32", "levels": "*i64", "gradient": "*fp32"}
+    tensors = {"x": "*fp32", "direction": "*fp32", "footprints": "*fp32", "levels": "*i64", "gradient": "*fp32"}
     found = []
-    for vectors, (shape, F, dims), run, order, kind in product(
+    for vectors, (shape, F, dims, weighted), run, order, kind in product(
         (True, False), SHAPES, (1, RUN), ("", "_directional"), ("bfloat16", "float32")
     ):
         given = {"F": F, "PART": F, "BLOCK": block(F, vectors), "RUN": run, "DIMS": dims, "PACKED": vectors}
+        given["WEIGHTED"] = weighted
         signature = {**tensors, **whole, "up": "*bf16" if kind == "bfloat16" else "*fp32"}
         name = f"hash_scatter{order}/{shape} run {run}{' packed' if vectors else ''}/{kind}"
         found.append(aot.variant(name, scatter_kernel, signature, {**given, "DIRECTIONAL": bool(order), **OPTIONS}))

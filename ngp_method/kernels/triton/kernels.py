@@ -76,11 +76,14 @@ class TritonKernels(Defaults):
         """See the interface."""
         return batch.enter_box(rays_o, directions, aabb, near, far)
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
+    def hash_encode(
+        self, positions: Tensor, table: Tensor, layout: HashGridLayout, footprints: Tensor | None = None,
+        features: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         layout.check(positions)
         half = self.half_tables.of(table) if self.low_precision else None
-        return encode.hash_encode(positions, table, half, layout, self.dtype, features)
+        return encode.hash_encode(positions, table, half, layout, self.dtype, footprints, features)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""
@@ -91,12 +94,13 @@ class TritonKernels(Defaults):
         return mlp.perceptron(parts, weights, layout, self.dtype, rows)
 
     def encode_mlp(
-        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int
-    ) -> Tensor:
+        self, positions: Tensor, table: Tensor, weights: Tensor, grid: HashGridLayout, layout: MLPLayout, rows: int,
+        footprints: Tensor | None = None,
+    ) -> Tensor:  # fmt: skip
         """See the interface."""
         grid.check(positions)
         source = self.half_tables.of(table) if self.low_precision else table.detach()
-        return fused.encode_mlp(positions, source, weights, grid, layout, self.dtype, rows)
+        return fused.encode_mlp(positions, source, weights, grid, layout, self.dtype, rows, footprints)
 
     def sh_mlp(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Tensor, layout: MLPLayout) -> Tensor:
         """See the interface."""

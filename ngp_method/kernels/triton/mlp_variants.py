@@ -65,13 +65,13 @@ def _backward(
 
 
 def _encoded(
-    shape: tuple[str, int, int], layout: MLPLayout, dtype: torch.dtype, rows: int, nowhere: tuple[str, ...]
+    shape: tuple[str, int, int, bool], layout: MLPLayout, dtype: torch.dtype, rows: int, nowhere: tuple[str, ...]
 ) -> aot.Variant:
     """Encoding and perceptron in one kernel, of 32 features."""
-    name, features, dims = shape
+    name, features, dims, weighted = shape
     table = "*fp32" if dtype == torch.float32 else "*fp16"
-    signature = {"x": "*fp32", "x_n": "i32", "x_c": "i32", "table": table, "levels": "*i64", **COMMON}
-    fixed = {"L": 32 // features, "F": features, "DIMS": dims, **shape_constants(layout, dtype, rows)}
+    signature = {"x": "*fp32", "x_n": "i32", "x_c": "i32", "footprints": "*fp32", "table": table, "levels": "*i64", **COMMON}
+    fixed = {"WEIGHTED": weighted, "L": 32 // features, "F": features, "DIMS": dims, **shape_constants(layout, dtype, rows)}
     name = f"fused_encode_mlp/{name}/{rows}/{layout.n_neurons}x{layout.n_hidden_layers}/{str(dtype).removeprefix('torch.')}"
     return _variant(name, encode_mlp_kernel, signature, fixed, encode_blocks(layout, dtype), nowhere)
 
@@ -92,7 +92,7 @@ def _function(kind: str, dtype: torch.dtype, features: str, nowhere: tuple[str, 
     instant-ngp has them (``configs/image/base.json``, ``configs/sdf/base.json``)."""
     found = []
     for shape in SHAPES:
-        if shape[1] == 2:
+        if shape[1] == 2 and not shape[3]:
             rows = 3 if shape[2] == 2 else 1
             layout = MLPLayout(32, rows, 64, 2)
             found.append(_encoded(shape, layout, dtype, rows, nowhere))

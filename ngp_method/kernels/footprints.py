@@ -1,0 +1,69 @@
+"""How much of each level of a grid a sample sees that stands for more than a point.
+
+A sample of a picture's ray is as wide as its pixel there. It is taken for a Gaussian of standard deviation s along each axis,
+its *footprint*, in edges of the unit cube of positions (0: a point). A level whose cells are 1/n wide is weighed by the share
+of that Gaussian within half a cell to either side, along one axis (Zip-NeRF, section 3.1, "downweighting")::
+
+    w = erf(1 / (sqrt(8) s n))
+
+so that levels much finer than the pixel fade away. The weight of all sets is the rational approximation of the error function
+by Abramowitz and Stegun (7.1.27, off by at most 5e-4): four products and two divisions, no exponential.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .constants import constant
+from .layout import HashGridLayout
+from .samples import PackedSamples
+from .scene import SceneGeometry
+
+ERF_TERMS = (0.278393, 0.230389, 0.000972, 0.078108)
+"""erf(x) = 1 - 1 / (1 + a1 x + a2 x^2 + a3 x^3 + a4 x^4)^4 for x >= 0."""
+
+HALF_CELL = 1.0 / math.sqrt(8.0)
+"""Half a cell in units of sqrt(2) cells, as the error function counts."""
+
+
+LEAST_CELLS = HALF_CELL / 64
+"""Footprints of fewer cells, and those that are no number, count as so many: the error function of 64 is one."""
+
+
+def erf(x: Tensor) -> Tensor:
+    """The approximation of the error function that all sets have, for x >= 0."""
+    a1, a2, a3, a4 = ERF_TERMS
+    root = 1.0 + x * (a1 + x * (a2 + x * (a3 + x * a4)))
+    square = root * root
+    return 1.0 - 1.0 / (square * square)
+
+
+def level_weights(footprints: Tensor, layout: HashGridLayout) -> Tensor:
+    """Weight of each level for each sample.
+
+    Args:
+        footprints: [N] standard deviations, not negative, in edges of the unit cube of positions.
+        layout: the grid.
+    Returns:
+        [N, L] in [0, 1], in the type of the footprints; 1 where these are 0. No gradient.
+    """
+    with torch.no_grad():
+        cells = footprints[:, None] * constant(tuple(float(level.scale) for level in layout.levels), footprints)
+        return erf(HALF_CELL / torch.where(cells > LEAST_CELLS, cells, LEAST_CELLS))
+
+
+def weighed(features: Tensor, footprints: Tensor | None, layout: HashGridLayout) -> Tensor:
+    """Features [N, L * F] of points -> of footprints [N], in plain torch; as they are where there are none."""
+    if footprints is None:
+        return features
+    return features * level_weights(footprints, layout).to(features.dtype).repeat_interleave(layout.n_features_per_level, 1)
+
+
+def sample_footprints(radii: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:
+    """The operation ``footprints``, in plain torch."""
+    with torch.no_grad():
+        middles = 0.5 * (samples.t_starts + samples.t_ends)
+        return radii.detach()[samples.ray_indices.long()] * middles * (1.0 / geometry.box_size)
