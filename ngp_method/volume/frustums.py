@@ -4,26 +4,19 @@ A ray's cone has the radius ``r t`` at distance t. mip-NeRF takes r = 2 / sqrt(1
 each axis is that of a square pixel. Its rays have directions d of the plane at distance 1 of the lens, and t counts in their
 lengths; ours are unit vectors, and t is a distance. A cone of the radius r' per length of d has r' / |d| per distance, which is
 2 / sqrt(12) times the width that the pixel has at distance 1 *from the camera*, and here that width is the square root of
-``Rays.area``. In the middle of a picture both are the same. Off the axis by an angle a, mip-NeRF's pixel is cos(a) as wide as
-in the middle in both directions; the area says cos(a) across and cos(a)^2 along the tilt, as lenses have it. So our radius is
-sqrt(cos(a)) times mip-NeRF's: 5.6 % less in the corners of NeRF's synthetic pictures.
+``Rays.area`` (:func:`.rays.cone_radius`). In the middle of a picture both are the same. Off the axis by an angle a, mip-NeRF's
+pixel is cos(a) as wide as in the middle in both directions; the area says cos(a) across and cos(a)^2 along the tilt, as lenses
+have it. So our radius is sqrt(cos(a)) times mip-NeRF's: 5.6 % less in the corners of NeRF's synthetic pictures.
 """
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from .rays import Rays
-
-RADIUS_PER_WIDTH = 2.0 / math.sqrt(12.0)
-"""Radius of the cone over the width of a pixel, both at distance 1 (mip-NeRF, section 3.1)."""
-
-MOST_AREA = 1e-2
-"""Area at distance 1 above which it is no pixel's: one of 6 degrees. Some commands of nerfstudio say 1 for want of one."""
 
 
 class AlongRays(NamedTuple):
@@ -52,13 +45,6 @@ class Gaussians(NamedTuple):
     variances: Tensor
 
 
-def cone_radii(rays: Rays) -> Tensor:
-    """[R] radius of each ray's cone at distance 1; 0, a ray without width, where no pixel's area is known."""
-    if rays.area is None:
-        return torch.zeros_like(rays.t_min)
-    return torch.where(rays.area <= MOST_AREA, RADIUS_PER_WIDTH * rays.area.clamp(min=0.0).sqrt(), 0.0)
-
-
 def frustum_moments(t_starts: Tensor, t_ends: Tensor, radii: Tensor) -> AlongRays:
     """Mean and variances of the uniform distribution over conical frustums.
 
@@ -82,11 +68,15 @@ def frustum_moments(t_starts: Tensor, t_ends: Tensor, radii: Tensor) -> AlongRay
 def frustum_gaussians(rays: Rays, t: Tensor) -> Gaussians:
     """The pieces of rays' cones between neighbouring distances, as Gaussians in space (mip-NeRF, section 3.1).
 
+    A ray of no pixel has no width, and is spread along itself alone.
+
     Args:
         rays: R rays.
         t: [R, S + 1] borders of S intervals, ascending.
     """
-    along = frustum_moments(t[:, :-1], t[:, 1:], cone_radii(rays)[:, None])
+    radius = rays.radius
+    radii = torch.zeros_like(rays.t_min) if radius is None else radius
+    along = frustum_moments(t[:, :-1], t[:, 1:], radii[:, None])
     d = rays.d[:, None]
     means = rays.o[:, None] + along.t_means[..., None] * d
     # 1 - d d / |d|^2, of unit vectors

@@ -10,8 +10,8 @@ import torch
 from nerfstudio.cameras.cameras import Cameras
 
 from ngp_method.data.rays import CachedRayGenerator
-from ngp_method.volume.frustums import MOST_AREA, RADIUS_PER_WIDTH, cone_radii, frustum_gaussians, frustum_moments
-from ngp_method.volume.rays import Rays
+from ngp_method.volume.frustums import frustum_gaussians, frustum_moments
+from ngp_method.volume.rays import MOST_AREA, Rays
 
 INTERVALS = [(0.0, 1.0), (0.0, 1e-3), (2.0, 6.0), (3.0, 3.25), (4.0, 4.03125), (4.0, 4.000244140625), (100.0, 100.0078125)]
 """Exact in float32: from the tip of the cone to intervals a hundred-thousandth as long as they are far away."""
@@ -63,7 +63,7 @@ def test_moments_are_those_of_points_in_the_frustum(start: float, end: float, ar
     rays = rays_of(torch.tensor([area], dtype=torch.float64))
     u = torch.rand(3, n, generator=rng, dtype=torch.float64)
     t = (start**3 + u[0] * (end**3 - start**3)) ** (1 / 3)
-    radius = float(cone_radii(rays)) * t * u[1].sqrt()
+    radius = float(rays.radius) * t * u[1].sqrt()
     across = torch.linalg.svd(rays.d).Vh[1:]  # two axes across the ray
     turn = 2.0 * math.pi * u[2]
     points = (
@@ -81,14 +81,14 @@ def test_moments_are_those_of_points_in_the_frustum(start: float, end: float, ar
 def test_a_disc_has_the_variance_of_its_pixel() -> None:
     """r = 2 / sqrt(12) w: variance r^2 / 4 of a disc = w^2 / 12 of a square."""
     area = torch.tensor([1e-4], dtype=torch.float64)
-    assert float(cone_radii(rays_of(area))) ** 2 / 4 == pytest.approx(1e-4 / 12)
+    assert float(rays_of(area).radius) ** 2 / 4 == pytest.approx(1e-4 / 12)
 
 
 @pytest.mark.parametrize("area", [None, torch.ones(1, dtype=torch.float64), torch.tensor([1.01 * MOST_AREA])])
 def test_without_a_pixel_a_ray_has_no_width(area: torch.Tensor | None) -> None:
     """nerfstudio's placeholder 1 too: nothing is left across the ray, and along it what the interval has."""
     rays = rays_of(area)
-    assert float(cone_radii(rays)) == 0.0
+    assert rays.radius is None or float(rays.radius) == 0.0
     t = torch.tensor([[2.0, 2.5]], dtype=torch.float64)
     found, along = frustum_gaussians(rays, t), frustum_moments(t[:, :1], t[:, 1:], torch.zeros(1, 1, dtype=torch.float64))
     torch.testing.assert_close(found.variances[0, 0], along.t_variances[0] * rays.d[0].square(), rtol=1e-12, atol=0)
@@ -107,7 +107,7 @@ def test_the_radius_beside_mip_nerfs_own() -> None:
     area = bundle.pixel_area[:, 0]
     rays = Rays(bundle.origins, bundle.directions, torch.zeros(3), torch.ones(3), None, area)
     cosine = -bundle.directions[:, 2]
-    mip = RADIUS_PER_WIDTH / f * cosine
+    mip = 2.0 / math.sqrt(12.0) / f * cosine
     # nerfstudio's area is the product of two chords, which in a corner are not quite at right angles: 0.4 % there
-    torch.testing.assert_close(cone_radii(rays), mip * cosine.sqrt(), rtol=5e-3, atol=0)
+    torch.testing.assert_close(rays.radius, mip * cosine.sqrt(), rtol=5e-3, atol=0)
     assert float(cosine[1].sqrt()) == pytest.approx(0.944, abs=2e-3)
