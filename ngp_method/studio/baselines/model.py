@@ -31,8 +31,8 @@ RAYS = {"cpu": 128, "other": 4096}
 """Rays of a training step, by device, where nobody says: a second on two cores; the papers' on a GPU."""
 
 SAMPLES_AT_A_TIME = {"cpu": 1 << 15, "other": 1 << 20}
-"""Samples of both passes of the rays that are rendered at a time: a layer of the published width is then 16 MB, which a processor
-is fastest at, or half a gigabyte."""
+"""Samples of both passes of the rays that are rendered at a time: a layer of the published width is then 16 MB, which a
+processor is fastest at, or half a gigabyte."""
 
 STILL, FIRST_STILL = 64, 32
 """Pixels along the longer side of a still in the viewer on a processor: seconds at the published width."""
