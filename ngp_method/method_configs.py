@@ -113,6 +113,7 @@ def antialiased_config() -> InstantHashTrainerConfig:
     """The settings that suit the machine, and samples as wide as their pixels: for pictures of several sizes or distances."""
     config = auto_config()
     config.method_name = "instant-hash-antialiased"
+    assert isinstance(config.pipeline.model, InstantHashModelConfig)
     config.pipeline.model.footprints = True
     return config
 

@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from ..kernels import Kernels
+from ..kernels.footprints import wide_output_dims
 from ..kernels.layout import INIT_RANGE, HashGridLayout, MLPLayout
+from .directions import waves
 from .trained import TrainedVector
 
 
@@ -48,6 +50,8 @@ class Encoding(nn.Module):
 
     n_dims: int
     n_output_dims: int
+    wide_output_dims: int | None = None
+    """Features of samples with footprints, of an encoding with levels."""
     differentiable = True
 
     def table(self) -> TrainedVector | None:
@@ -84,7 +88,7 @@ class GridEncoding(Encoding):
     def __init__(self, layout: HashGridLayout) -> None:
         super().__init__()
         self.layout, self.n_dims = layout, layout.n_dims
-        self.n_output_dims = layout.n_output_dims
+        self.n_output_dims, self.wide_output_dims = layout.n_output_dims, wide_output_dims(layout)
         self.params = TrainedVector(torch.empty(layout.n_params).uniform_(-INIT_RANGE, INIT_RANGE))
 
     def table(self) -> TrainedVector:
@@ -121,9 +125,7 @@ class FrequencyEncoding(Encoding):
         features: Tensor | None = None,
     ) -> Tensor:  # fmt: skip
         """See the interface."""
-        bands = math.pi * 2.0 ** torch.arange(self.n_frequencies, device=positions.device, dtype=positions.dtype)
-        angles = (positions[:, :, None] * bands).flatten(1)
-        return torch.cat([torch.sin(angles), torch.cos(angles)], -1)
+        return waves(positions, self.n_frequencies)
 
 
 class IdentityEncoding(Encoding):
@@ -145,14 +147,16 @@ def _hash(s: EncodingSettings) -> Encoding:
     return GridEncoding(s.grid)
 
 
-DENSE_POINTS = 1 << 21
-"""Most points of the finest level of a dense grid: 128^3 as in the paper's figure 2 (c) and (d), 1448^2 in a plane."""
+DENSE_POINTS, MOST_DENSE_POINTS = 1 << 21, 1 << 24
+"""Points of the finest level of a dense grid, where the resolution asked for would have more than the second, as those of hash
+grids have: 128^3 as in the paper's figure 2 (c), 1448^2 in a plane. (Figure 2 (d) has 173^3.)"""
 
 
 def _dense(s: EncodingSettings) -> Encoding:
     # Every level dense: the table may be as large as the finest level.
-    most = int(DENSE_POINTS ** (1 / s.n_dims) + 1e-9)
-    finest = max(s.base_resolution, min(s.finest_resolution, most))
+    fits = s.finest_resolution**s.n_dims <= MOST_DENSE_POINTS
+    most = s.finest_resolution if fits else int(DENSE_POINTS ** (1 / s.n_dims) + 1e-9)
+    finest = max(s.base_resolution, most)
     size = math.ceil(s.n_dims * math.log2(finest + 1)) + 1
     return GridEncoding(HashGridLayout(s.n_levels, s.n_features_per_level, size, s.base_resolution, finest, s.n_dims))
 

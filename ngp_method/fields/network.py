@@ -1,4 +1,4 @@
-"""The radiance field as a plain torch module: encoding -> density MLP; (its outputs, SH of the direction) -> colour MLP.
+"""The radiance field as a plain torch module: encoding -> density MLP; (its outputs, the encoded direction) -> colour MLP.
 
 Source: instant-ngp ``configs/nerf/base.json`` and ``nerf_network.h``; paper section 5.4.
 """
@@ -14,8 +14,8 @@ from ..kernels import Kernels
 from ..kernels.layout import MLPLayout
 from ..kernels.samples import PackedSamples
 from ..kernels.scene import SceneGeometry
-from ..kernels.spherical import SH_DIM
 from .averaged import Averaged, xavier_uniform
+from .directions import build_directions
 from .encodings import Encoding
 from .trained import TrainedVector
 
@@ -42,7 +42,8 @@ class RadianceNetwork(Averaged):
         n_hidden_layers: hidden layers of the density MLP.
         n_hidden_layers_color: hidden layers of the colour MLP.
         footprints: samples are as wide as their pixels are there, and see less of finer levels
-            (:mod:`..kernels.footprints`); without, they are points. No parameters more.
+            (:mod:`..kernels.footprints`); without, they are points.
+        directions: one of :data:`~.directions.DIRECTIONS`.
     """
 
     def __init__(
@@ -53,11 +54,15 @@ class RadianceNetwork(Averaged):
         n_hidden_layers: int = 1,
         n_hidden_layers_color: int = 2,
         footprints: bool = False,
+        directions: str = "harmonics",
     ) -> None:
         super().__init__()
-        self.encoding, self.footprints = encoding, footprints
-        self.density_layout = MLPLayout(encoding.n_output_dims, GEOMETRY_DIM, n_neurons, n_hidden_layers)
-        self.color_layout = MLPLayout(GEOMETRY_DIM + SH_DIM, 3, n_neurons, n_hidden_layers_color)
+        self.encoding, self.footprints, self.directions = encoding, footprints, build_directions(directions)
+        features = encoding.wide_output_dims if footprints else encoding.n_output_dims
+        if features is None:
+            raise ValueError("Footprints need an encoding with levels: hash or dense.")
+        self.density_layout = MLPLayout(features, GEOMETRY_DIM, n_neurons, n_hidden_layers)
+        self.color_layout = MLPLayout(GEOMETRY_DIM + self.directions.n_output_dims, 3, n_neurons, n_hidden_layers_color)
         self.density_params = TrainedVector(xavier_uniform(self.density_layout))
         self.color_params = TrainedVector(xavier_uniform(self.color_layout))
         self.keep_averages(kernels)
@@ -86,7 +91,13 @@ class RadianceNetwork(Averaged):
         self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, features: Tensor | None = None
     ) -> Tensor:
         """Positions [N, 3] in [0, 1], and their footprints [N] if they have any -> features."""
-        return self.encoding.encode(self.kernels, positions, weights.table, footprints, features)
+        return self.encoding.encode(self.kernels, positions, weights.table, self._wide(positions, footprints), features)
+
+    def _wide(self, positions: Tensor, footprints: Tensor | None) -> Tensor | None:
+        """Footprints as the encoding takes them: none, or of every position."""
+        if not self.footprints:
+            return None
+        return positions.new_zeros(positions.shape[0]) if footprints is None else footprints
 
     def density(self, features: Tensor, weights: Weights, unit: float) -> tuple[Tensor, Tensor]:
         """Features -> densities [N] per world unit, and the density MLP's outputs [N, 16].
@@ -103,12 +114,16 @@ class RadianceNetwork(Averaged):
     def raw_at(self, positions: Tensor, weights: Weights, footprints: Tensor | None = None, rows: int = GEOMETRY_DIM) -> Tensor:
         """Positions [N, 3] in [0, 1], footprints [N] -> the density MLP's first outputs [N, rows], without gradients."""
         found = (weights.table, weights.density, self.density_layout)
-        return self.encoding.encode_mlp(self.kernels, positions, *found, rows, footprints)
+        return self.encoding.encode_mlp(self.kernels, positions, *found, rows, self._wide(positions, footprints))
 
     def color_along(self, raw: Tensor, rays_d: Tensor, samples: PackedSamples, weights: Weights) -> Tensor:
         """Density outputs [N, 16] of samples along rays with directions [R, 3] -> rgbs [N, 3], without gradients."""
-        return torch.sigmoid(self.kernels.sh_mlp(raw, rays_d, samples, weights.color, self.color_layout))
+        return torch.sigmoid(self.directions.mlp_along(self.kernels, raw, rays_d, samples, weights.color, self.color_layout))
 
-    def color(self, raw: Tensor, harmonics: Tensor, weights: Weights) -> Tensor:
-        """Density outputs [N, 16] and spherical harmonics (features, 16) -> rgbs [N, 3] in [0, 1]."""
-        return torch.sigmoid(self.kernels.mlp([raw, harmonics], weights.color, self.color_layout))
+    def encode_directions(self, rays_d: Tensor) -> Tensor:
+        """Unit directions [R, 3] -> features."""
+        return self.directions.encode(self.kernels, rays_d)
+
+    def color(self, raw: Tensor, directions: Tensor, weights: Weights) -> Tensor:
+        """Density outputs [N, 16] and the features of N directions -> rgbs [N, 3] in [0, 1]."""
+        return torch.sigmoid(self.kernels.mlp([raw, directions], weights.color, self.color_layout))

@@ -1,4 +1,4 @@
-"""How much of each level of a grid a sample sees that stands for more than a point.
+"""How much of each level of a grid a sample sees that stands for more than a point, and how it tells the network its width.
 
 A sample of a picture's ray is as wide as its pixel there. It is taken for a Gaussian of standard deviation s along each axis,
 its *footprint*, in edges of the unit cube of positions (0: a point). A level whose cells are 1/n wide is weighed by the share
@@ -8,6 +8,11 @@ of that Gaussian within half a cell to either side, along one axis (Zip-NeRF, se
 
 so that levels much finer than the pixel fade away. The weight of all sets is the rational approximation of the error function
 by Abramowitz and Stegun (7.1.27, off by at most 5e-4): four products and two divisions, no exponential.
+
+A feature that has faded away looks like one that is small. So the weights of four levels, 2 w - 1, are features of their own
+behind the levels'. (Zip-NeRF has one for each level, times the size of the level's entries. On lego in 1,000 steps, mean of
+four scales: 29.8 dB without, 30.3 dB with either; the four cost nothing where they fit into the padding of the network's
+inputs.)
 """
 
 from __future__ import annotations
@@ -18,7 +23,7 @@ import torch
 from torch import Tensor
 
 from .constants import constant
-from .layout import HashGridLayout
+from .layout import PADDING, HashGridLayout, round_up
 from .samples import PackedSamples
 from .scene import SceneGeometry
 
@@ -55,11 +60,32 @@ def level_weights(footprints: Tensor, layout: HashGridLayout) -> Tensor:
         return erf(HALF_CELL / torch.where(cells > LEAST_CELLS, cells, LEAST_CELLS))
 
 
-def weighed(features: Tensor, footprints: Tensor | None, layout: HashGridLayout) -> Tensor:
-    """Features [N, L * F] of points -> of footprints [N], in plain torch; as they are where there are none."""
-    if footprints is None:
-        return features
+def weighed(features: Tensor, footprints: Tensor, layout: HashGridLayout) -> Tensor:
+    """Features [N, L * F] of points, or gradients of them, times the weights of footprints [N]."""
     return features * level_weights(footprints, layout).to(features.dtype).repeat_interleave(layout.n_features_per_level, 1)
+
+
+SCALE_FEATURES = 4
+"""Levels whose weights are features of their own."""
+
+
+def scale_levels(layout: HashGridLayout) -> tuple[int, ...]:
+    """Which levels these are: from the finest to the middle one, evenly."""
+    last, span = layout.n_levels - 1, layout.n_levels - 1 - layout.n_levels // 2
+    return tuple(last - (2 * number * span + 3) // 6 for number in range(SCALE_FEATURES))
+
+
+def wide_output_dims(layout: HashGridLayout) -> int:
+    """Features of a sample with a footprint: L * F, those of its width, and zeros up to a multiple of 16."""
+    return round_up(layout.n_output_dims + SCALE_FEATURES, PADDING)
+
+
+def with_scale(features: Tensor, footprints: Tensor, layout: HashGridLayout) -> Tensor:
+    """Features [N, L * F] of points -> [N, wide_output_dims] of footprints [N], in plain torch."""
+    scale = 2.0 * level_weights(footprints, layout)[:, list(scale_levels(layout))] - 1.0
+    rest = wide_output_dims(layout) - layout.n_output_dims - SCALE_FEATURES
+    parts = [weighed(features, footprints, layout), scale.to(features.dtype)]
+    return torch.nn.functional.pad(torch.cat(parts, -1), (0, rest))
 
 
 def sample_footprints(radii: Tensor, samples: PackedSamples, geometry: SceneGeometry) -> Tensor:

@@ -88,11 +88,11 @@ class Kernels(BatchKernels, TrainingKernels, Protocol):
             table: [n_params] float32; gradient supported. Both gradients may be differentiated once more, as may those of
                 ``mlp`` and ``density_head`` (normals that are trained on).
             layout: levels and sizes.
-            footprints: [N] how wide each sample is: the features of each level are multiplied by that level's weight
-                (:func:`~.footprints.level_weights`). No gradient. None: samples are points.
+            footprints: [N] how wide each sample is: the features of each level are multiplied by that level's weight, and
+                features of the width follow them (:mod:`.footprints`). No gradient. None: samples are points.
             features: what this operation returned for just these arguments before: not computed again.
         Returns:
-            Features, C = L * F.
+            Features, C = L * F; of footprints C = :func:`~.footprints.wide_output_dims`.
         """
         ...
 

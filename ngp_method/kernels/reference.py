@@ -10,7 +10,7 @@ from torch import Tensor
 from .adam import ADAM_MAX_STEPS, AdamSettings, AdamState
 from .constants import constant
 from .defaults import Defaults, limited
-from .footprints import weighed
+from .footprints import with_scale
 from .interface import Composited
 from .layout import PRIMES, HashGridLayout, Level, MLPLayout
 from .samples import PackedSamples, counts_within, packed_info_from_counts, sums_before
@@ -35,7 +35,8 @@ class ReferenceKernels(Defaults):
         layout.check(positions)
         entries, positions = table.view(layout.n_entries, layout.n_features_per_level), in_unit_box(positions)
         encoded = [_encode_level(positions, entries, level) for level in layout.levels]
-        return weighed(torch.cat(encoded, -1), footprints, layout)
+        found = torch.cat(encoded, -1)
+        return found if footprints is None else with_scale(found, footprints, layout)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface."""

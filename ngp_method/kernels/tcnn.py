@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from . import tcnn_volume
 from .defaults import Defaults
-from .footprints import weighed
+from .footprints import with_scale
 from .interface import Composited
 from .layout import HashGridLayout, MLPLayout
 from .reference import in_unit_box
@@ -216,7 +216,7 @@ class TcnnKernels(TritonKernels):
         if layout.n_features_per_level == 1:
             raise ValueError("The tcnn kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")
         found = _call(_grid(layout, table.device), in_unit_box(positions), table, layout.n_output_dims)
-        return weighed(found, footprints, layout)
+        return found if footprints is None else with_scale(found, footprints, layout)
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         """See the interface; tiny-cuda-nn takes directions mapped to [0, 1]. The gradient is Triton's, in float32."""

@@ -37,7 +37,7 @@ class InstantHashField(Field, Shading):
         found, weights = [], self.network.weights()
         for at, towards in zip(unit.split(CHUNK), directions.split(CHUNK)):
             raw = self.network.raw_at(at, weights)
-            found.append(self.network.color(raw, self.kernels.sh_encode(towards.contiguous()), weights))
+            found.append(self.network.color(raw, self.network.encode_directions(towards.contiguous()), weights))
         return torch.cat(found)
 
     def get_density(self, ray_samples: RaySamples) -> tuple[Tensor, Tensor]:
@@ -54,6 +54,6 @@ class InstantHashField(Field, Shading):
         assert density_embedding is not None
         shape = density_embedding.shape[:-1]
         directions = ray_samples.frustums.directions.reshape(-1, 3)
-        harmonics = self.kernels.sh_encode(torch.nn.functional.normalize(directions, dim=-1))
-        rgbs = self.network.color(density_embedding.reshape(-1, density_embedding.shape[-1]), harmonics, self.network.weights())
+        towards = self.network.encode_directions(torch.nn.functional.normalize(directions, dim=-1))
+        rgbs = self.network.color(density_embedding.reshape(-1, density_embedding.shape[-1]), towards, self.network.weights())
         return {FieldHeadNames.RGB: rgbs.view(*shape, 3)}

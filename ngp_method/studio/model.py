@@ -90,9 +90,8 @@ class InstantHashModel(RadianceModel):
             CONSOLE.print(f"instant-hash {self.kernels.name} {done}", soft_wrap=True)
         CONSOLE.print(f"instant-hash {self.geometry.describe()}", soft_wrap=True)
         encoding = build_encoding(config.encoding, self._encoding_settings(cameras))
-        network = RadianceNetwork(
-            encoding, self.kernels, config.n_neurons, config.n_hidden_layers, config.n_hidden_layers_color, config.footprints
-        )
+        widths = (config.n_neurons, config.n_hidden_layers, config.n_hidden_layers_color)
+        network = RadianceNetwork(encoding, self.kernels, *widths, config.footprints, config.direction_encoding)
         self.field = InstantHashField(network, self.geometry)
         self.grid = OccupancyGrid(self.geometry, self.kernels, config.grid_resolution, config.grid_update_share)
         self.unmarked = cameras if config.mark_unseen else None

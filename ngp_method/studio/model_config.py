@@ -55,8 +55,8 @@ class InstantHashModelConfig(ModelConfig):
     the hash table is read as float16) or float32, each also by name; reference is plain torch (slow). A kernel set that is
     named works or stops with an error."""
     encoding: Literal["hash", "dense", "frequency", "none"] = "hash"
-    """Encoding of positions (the paper's figure 2): multiresolution hash grid, dense multiresolution grid up to 128^3,
-    sines and cosines, or the bare coordinates."""
+    """Encoding of positions (the paper's figure 2): multiresolution hash grid, dense multiresolution grid (up to
+    128^3, or a finest_resolution of at most 256), sines and cosines, or the bare coordinates."""
     n_levels: int = 16
     """Levels of the grid (L)."""
     n_features_per_level: int = 2
@@ -75,6 +75,8 @@ class InstantHashModelConfig(ModelConfig):
     (Zip-NeRF's weights). On with instant-hash-antialiased. Needs the encoding hash or dense; costs no parameters."""
     n_frequencies: int = 12
     """Octaves of the frequency encoding."""
+    direction_encoding: Literal["harmonics", "frequency", "none"] = "harmonics"
+    """Encoding of directions: spherical harmonics of degree 4, sines and cosines of 4 octaves (NeRF's), or the bare vector."""
     n_neurons: int = 64
     """Width of both MLPs."""
     n_hidden_layers: int = 1

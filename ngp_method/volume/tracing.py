@@ -187,9 +187,9 @@ class Tracer:
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions], capacity)
         if rays.wants_gradient:
             positions = kernels.points(rays.o, rays.d, samples, geometry)
-        harmonics = kernels.spread(kernels.sh_encode(rays.d), samples)
+        directions = kernels.spread(network.encode_directions(rays.d), samples)
         footprints = network.footprints_of(rays.footprint, samples, geometry)
         features = network.encode(positions, weights, footprints, features)
         sigmas, raw = network.density(features, weights, unit)
-        rgbs = network.color(raw, harmonics, weights)
+        rgbs = network.color(raw, directions, weights)
         return kernels.composite(sigmas, rgbs, samples), samples, counts

@@ -56,7 +56,7 @@ def test_loads_and_builds(path: Path) -> None:
     if isinstance(config.pipeline, PointPipelineConfig):
         network = FunctionNetwork(encoding, kernels, 3, 0, *layers)
     else:
-        network = RadianceNetwork(encoding, kernels, *layers, model.n_hidden_layers_color)
+        network = RadianceNetwork(encoding, kernels, *layers, model.n_hidden_layers_color, directions=model.direction_encoding)
     assert sum(p.numel() for p in network.parameters()) > 9_000
 
 
@@ -82,6 +82,41 @@ def test_paper_sizes() -> None:
             config.n_levels, config.n_features_per_level, config.log2_hashmap_size, config.base_resolution, 2048
         )
         assert grid.n_params == pytest.approx(printed, rel=0.04)
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("none", {"networks": 413_696}),  # none.json with widths padded to 16; the paper prints 411k
+        ("frequency", {"networks": 438_272}),  # frequency.json so; printed 438k
+        ("dense-single", {"grid": 33.6e6}),
+        ("dense-multi", {"grid": 16.3e6}),
+    ],
+)
+def test_parameters_of_figure_2(name: str, sizes: dict[str, float]) -> None:
+    """The other rows of the paper's figure 2."""
+    _, preset, settings = train.split(train.read(FILES[0].parent / f"figure2-{name}.yml"))
+    model = train.apply(preset, settings).pipeline.model
+    encoding = build_encoding(
+        model.encoding,
+        EncodingSettings(
+            n_levels=model.n_levels,
+            n_features_per_level=model.n_features_per_level,
+            finest_resolution=model.finest_resolution or 2048,
+            base_resolution=model.base_resolution,
+            n_frequencies=model.n_frequencies,
+        ),
+    )
+    network = RadianceNetwork(
+        encoding, load_kernels("reference"), model.n_neurons, model.n_hidden_layers, model.n_hidden_layers_color,
+        directions=model.direction_encoding,
+    )  # fmt: skip
+    if "networks" in sizes:
+        assert network.density_params.numel() + network.color_params.numel() == sizes["networks"]
+    else:
+        table = encoding.table()
+        assert table is not None
+        assert table.numel() == pytest.approx(sizes["grid"], rel=0.01)
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ..adjoint import laid_out
-from ..footprints import weighed
+from ..footprints import scale_levels, weighed, wide_output_dims
 from ..gradients import first_order_only, kept_buffer, wanted
 from ..layout import HashGridLayout
 from . import buffers, hashgrid, hashgrid_planar, hashgrid_slopes, pool
+from .level_weight import write_scale
 
 KERNELS: dict[int, Any] = {2: hashgrid_planar, 3: hashgrid}
 """Values and the table's gradient, by the dimensions of positions."""
@@ -34,8 +36,9 @@ def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool, foo
     """Positions rows and a float16 or float32 table -> float32 rows, or int32 pairs of bfloat16 (of float16 tables only)."""
     half, n, features = table.dtype == torch.float16, x.shape[1], layout.n_features_per_level
     per_entry = features // 2 if half else features
-    out_rows = features // 2 if paired else features
-    out = torch.empty(layout.n_levels * out_rows, n, dtype=torch.int32 if paired else torch.float32)
+    out_rows, width = features // 2 if paired else features, layout.n_output_dims
+    total = width if footprints is None else wide_output_dims(layout)
+    out = torch.empty(total // 2 if paired else total, n, dtype=torch.int32 if paired else torch.float32)
     given, target, source = _wide(x, footprints), buffers.words(out), buffers.words(table.view(torch.int32))
     shift, kernels = per_entry.bit_length() - 1, KERNELS[layout.n_dims]
     ranges = pool.chunks(n, hashgrid.BLOCK)
@@ -48,7 +51,10 @@ def _forward(x: Tensor, table: Tensor, layout: HashGridLayout, paired: bool, foo
                 kernels.encode_half(*given, part, target, *of_level, paired, *ranges[chunk])
             else:
                 kernels.encode_float(*given, part, target, *of_level, *ranges[chunk])
+        if footprints is not None:
+            write_scale(given[1], target, scales, layout.n_levels * out_rows, paired, *ranges[chunk])
 
+    scales = np.array([layout.levels[index].scale for index in scale_levels(layout)], np.float32)
     pool.run(task, len(ranges))
     return out
 
@@ -153,7 +159,7 @@ def dense(features: Tensor) -> Tensor:
 
 def _weighed(grad: Tensor, footprints: Tensor | None, layout: HashGridLayout) -> Tensor:
     """Gradient of the features of footprints -> of those of points."""
-    return grad if footprints is None else weighed(dense(grad), footprints, layout)
+    return grad if footprints is None else weighed(dense(grad)[:, : layout.n_output_dims], footprints, layout)
 
 
 class HashEncode(torch.autograd.Function):

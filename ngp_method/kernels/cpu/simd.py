@@ -213,6 +213,12 @@ def as_float(typingctx: Any, vector: Any) -> Any:
     return f32x16(u32x16), lambda c, b, s, a: b.bitcast(a[0], _VF)
 
 
+@intrinsic
+def as_words(typingctx: Any, vector: Any) -> Any:
+    """The bits of a f32x16 as uint32."""
+    return u32x16(f32x16), lambda c, b, s, a: b.bitcast(a[0], _VU)
+
+
 def _half(builder: Any, words: Any, shift: int) -> Any:
     shifted = builder.lshr(words, ir.Constant(_VU, [shift] * LANES))
     short = builder.trunc(shifted, ir.VectorType(_I16, LANES))

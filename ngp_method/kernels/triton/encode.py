@@ -45,7 +45,7 @@ class HashEncode(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         """Gradients of positions and table, themselves differentiable."""
-        (grad,) = grad_outputs
+        grad = grad_outputs[0][:, : ctx.layout.n_output_dims]  # the others' do not depend on either
         positions, table = ctx.saved_tensors
         d_positions = d_table = None
         if wanted(ctx, 0):
@@ -111,7 +111,9 @@ class TableGradient(torch.autograd.Function):
         (upstream,) = grad_outputs
         grad, positions = ctx.saved_tensors
         upstream, given = upstream.contiguous(), (ctx.layout, ctx.footprints)
-        d_grad = encode(positions, upstream, ctx.layout, grad.dtype, ctx.footprints) if wanted(ctx, 0) else None
+        d_grad = None
+        if wanted(ctx, 0):
+            d_grad = encode(positions, upstream, ctx.layout, grad.dtype, ctx.footprints)[:, : ctx.layout.n_output_dims]
         d_positions = position_gradient(grad, positions, upstream, *given) if wanted(ctx, 1) else None
         return d_grad, d_positions, None, None, None
 
@@ -139,7 +141,7 @@ def hash_encode(
         footprints: [N] of the samples, or None (see the interface).
         features: what was returned before for just these: not computed again.
     Returns:
-        [N, L * F] in runs, strides (1, N rounded up to 16).
+        [N, C] in runs, strides (1, N rounded up to 16).
     """
     if layout.n_features_per_level == 1:
         raise ValueError("The triton kernels need 2, 4 or 8 features per level; use --pipeline.model.kernels reference.")

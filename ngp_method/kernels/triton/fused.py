@@ -12,6 +12,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ..footprints import wide_output_dims
 from ..layout import PADDING, HashGridLayout, MLPLayout
 from ..spherical import SH_DIM
 from . import encode, mlp, mlp_launch
@@ -43,12 +44,12 @@ def encode_pays(table: Tensor) -> bool:
     return interpreted() or table.numel() * table.element_size() <= _cache(table.device)
 
 
-def takes_encode(grid: HashGridLayout, layout: MLPLayout, dtype: torch.dtype, rows: int) -> bool:
+def takes_encode(grid: HashGridLayout, layout: MLPLayout, dtype: torch.dtype, rows: int, wide: bool = False) -> bool:
     """Whether the kernel can compute this: features come in sixteens, as many as the perceptron has inputs."""
-    count = grid.n_output_dims
+    count = wide_output_dims(grid) if wide else grid.n_output_dims
     return (
         grid.n_features_per_level > 1
-        and count % PADDING == 0
+        and grid.n_output_dims % PADDING == 0
         and count == layout.padded_input
         and mlp_launch.takes(layout, dtype, [count], rows)
     )
@@ -81,7 +82,9 @@ def encode_mlp(
     """
     n, device = positions.shape[0], positions.device
     if not (
-        takes_encode(grid, layout, dtype, rows) and mlp.fused(device, layout, dtype, backward=False) and encode_pays(table)
+        takes_encode(grid, layout, dtype, rows, footprints is not None)
+        and mlp.fused(device, layout, dtype, backward=False)
+        and encode_pays(table)
     ):
         features = encode.hash_encode(positions, table, None, grid, dtype, footprints)
         return mlp.perceptron([features], weights, layout, dtype, rows)

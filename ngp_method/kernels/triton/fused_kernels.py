@@ -13,7 +13,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .hash_cells import coordinates, level_numbers, level_weight
+from .hash_cells import coordinates, level_numbers, level_weight, scale_feature
 from .hash_kernels import interpolated
 from .mlp_tiles import cast, first_layer, first_matrix, hidden, later_matrices, part, product, put_runs
 from .spherical_kernel import band_0, band_1, band_2, band_3
@@ -125,6 +125,11 @@ def encode_mlp_kernel(  # type: ignore[no-untyped-def]
         for level in range(0, L, 16 // F):
             a = sixteen_features(x0, x1, x2, wide, table, levels, level, F, DIMS, WEIGHTED, DTYPE, BLOCK)
             w = cast(tl.load(columns + level * F, mask=r < WIDTH, other=0.0), DTYPE)
+            sums = product(a, tl.trans(w), sums)
+        if WEIGHTED:
+            # The width's features are one tile behind the levels', in their own order.
+            a = cast(scale_feature(wide[:, None], levels, c, L), DTYPE)
+            w = cast(tl.load(weights + r * INPUTS + L * F + c, mask=r < WIDTH, other=0.0), DTYPE)
             sums = product(a, tl.trans(w), sums)
         h = hidden(sums, inner, m1, m2, HIDDEN, WIDTH, BLOCK, W, DTYPE)
         put_runs(out, product(h, tl.trans(w_out), tl.zeros([BLOCK, OUT], tl.float32)), first, n, ROWS, OUT, BLOCK)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from ..footprints import ERF_TERMS, HALF_CELL, LEAST_CELLS
+from ..footprints import ERF_TERMS, HALF_CELL, LEAST_CELLS, SCALE_FEATURES
 from ..layout import PRIMES
 from .aot import FUSED
 from .device import interpreted
@@ -31,6 +31,7 @@ A3: tl.constexpr = tl.constexpr(ERF_TERMS[2])
 A4: tl.constexpr = tl.constexpr(ERF_TERMS[3])
 HALF: tl.constexpr = tl.constexpr(HALF_CELL)
 LEAST: tl.constexpr = tl.constexpr(LEAST_CELLS)
+FEATURES: tl.constexpr = tl.constexpr(SCALE_FEATURES)
 
 LEVEL_NUMBERS = 8
 """Numbers of a level in the table of levels: bits of the scale, resolution, entries, offset, dense; then padding."""
@@ -169,6 +170,14 @@ def level_weight(footprint, scale):  # type: ignore[no-untyped-def]
     root = 1.0 + x * (A1 + x * (A2 + x * (A3 + x * A4)))
     square = root * root
     return 1.0 - 1.0 / (square * square)
+
+
+@triton.jit
+def scale_feature(footprint, levels, number, L: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Features ``number`` of the width of samples, of any shape that goes with the footprints'; zero behind the last."""
+    level = L - 1 - (2 * number * (L - 1 - L // 2) + 3) // 6
+    scale = tl.load(levels + tl.maximum(level, 0) * ROW).to(tl.int32).to(tl.float32, bitcast=True)
+    return tl.where(number < FEATURES, 2.0 * level_weight(footprint, scale) - 1.0, 0.0)
 
 
 @triton.jit

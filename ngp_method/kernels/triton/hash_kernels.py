@@ -30,6 +30,7 @@ from .hash_cells import (
     level_numbers,
     level_weight,
     rounded,
+    scale_feature,
     third,
     weight,
 )
@@ -116,6 +117,18 @@ def encode_kernel(  # type: ignore[no-untyped-def]
         # One column after the other: stored whole, the tile would be turned over in shared memory first.
         value = tl.sum(tl.where(f[None, :] == column, sums, 0.0), 1)
         tl.store(to + column * out_c, rounded(value, out.dtype.element_ty), mask=live)
+
+
+@triton.jit(do_not_specialize=PLAIN)
+def scale_kernel(  # type: ignore[no-untyped-def]
+    footprints, levels, out, n, out_n, out_c, L: tl.constexpr, FIRST: tl.constexpr, BLOCK: tl.constexpr
+):
+    """Features of the width of samples -> columns FIRST + program_id(1) of out, [n, columns]."""
+    sample = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    live, number = sample < n, tl.program_id(1)
+    value = scale_feature(tl.load(footprints + sample, mask=live, other=0.0), levels, number, L)
+    at = out + sample.to(tl.int64) * out_n + (FIRST + number).to(tl.int64) * out_c
+    tl.store(at, rounded(value, out.dtype.element_ty), mask=live)
 
 
 @triton.jit
@@ -215,6 +228,15 @@ def variants() -> list[aot.Variant]:
         position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}
         if name != "float16" or not order:
             found.append(aot.variant(f"hash_encode{order}/{shape}/{name}", encode_kernel, encode, given))
+        if weighted and not order:
+            fixed = {"L": 16, "FIRST": 16 * F, "BLOCK": BLOCK, **OPTIONS}
+            given_scale = {
+                "footprints": "*fp32",
+                "levels": "*i64",
+                "out": features,
+                **dict.fromkeys(("n", "out_n", "out_c"), "i32"),
+            }
+            found.append(aot.variant(f"hash_scale/{shape}/{name}", scale_kernel, given_scale, fixed))
         if name != "float16":
             found.append(aot.variant(f"hash_position{order}/{shape}/{name}", position_kernel, position, given))
     return found

@@ -10,6 +10,7 @@ import torch
 import triton
 from torch import Tensor
 
+from ..footprints import wide_output_dims
 from ..layout import HashGridLayout
 from . import hash_kernels, hash_scatter
 from .hash_cells import LEVEL_NUMBERS, OPTIONS
@@ -44,16 +45,29 @@ def encode(
     """Features (or their derivative along a direction [N, n_dims]) in ``dtype`` from a table of any float type.
 
     Args:
-        footprints: [N] of the samples (see the interface), or None. So in the other launches.
+        footprints: [N] of the samples (see the interface), or None. So in the other launches. With them come the features of
+            their width, which do not change along a direction.
     """
     n, v, given = x.shape[0], x if direction is None else direction, _gathering(table, layout, direction, footprints)
-    out = empty_runs(n, layout.n_output_dims, dtype, x.device)
+    full = footprints is not None and direction is None
+    out = empty_runs(n, wide_output_dims(layout) if full else layout.n_output_dims, dtype, x.device)
+    if n and full:
+        _write_scale(out, wide(x, footprints), layout)
     if n:
         grid = (triton.cdiv(n, given["BLOCK"]), layout.n_output_dims // given["PART"])
         hash_kernels.encode_kernel[grid](
             x, v, wide(x, footprints), table, levels(layout, x.device), out, n, *x.stride(), *v.stride(), *out.stride(), **given
         )
     return out
+
+
+def _write_scale(out: Tensor, footprints: Tensor, layout: HashGridLayout) -> None:
+    """The columns of ``out`` behind the levels'."""
+    first, block = layout.n_output_dims, hash_kernels.BLOCK
+    hash_kernels.scale_kernel[(triton.cdiv(out.shape[0], block), out.shape[1] - first)](
+        footprints, levels(layout, out.device), out, out.shape[0], *out.stride(), L=layout.n_levels, FIRST=first, BLOCK=block,
+        **OPTIONS,
+    )  # fmt: skip
 
 
 def position_gradient(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ..layout import MLPLayout
+from ..footprints import wide_output_dims
+from ..layout import HashGridLayout, MLPLayout
 from . import aot
 from .fused import encode_blocks, shape_constants
 from .fused_kernels import encode_mlp_kernel, sh_mlp_kernel
@@ -19,6 +21,9 @@ TYPES = {torch.float32: "*fp32", torch.float16: "*fp16", torch.bfloat16: "*bf16"
 
 COMMON = {"weights": "*fp32", "out": "*fp32", "n": "i32"}
 """Arguments that both fused kernels have."""
+
+WIDE_INPUTS = wide_output_dims(HashGridLayout())
+"""Features of samples with footprints, of 16 levels of 2."""
 
 Parts = Sequence[tuple[int, str]]
 """(Features, type) of each part."""
@@ -78,13 +83,27 @@ def _encoded(
 
 def _fused(kind: str, layouts: tuple[MLPLayout, MLPLayout], dtype: torch.dtype, nowhere: tuple[str, ...]) -> list[aot.Variant]:
     density, color = layouts
-    found = [_encoded(shape, density, dtype, rows, nowhere) for shape in SHAPES if shape[2] == 3 for rows in (1, 16)]
+    found = []
+    for shape in SHAPES:
+        if shape[2] == 3:
+            layout = replace(density, n_input_dims=WIDE_INPUTS) if shape[3] else density
+            found += [_encoded(shape, layout, dtype, rows, nowhere) for rows in (1, 16)]
     signature = {"raw": "*fp32", "raw_n": "i32", "raw_c": "i32", "d": "*fp32", "d_n": "i32", "d_c": "i32", **COMMON}
     signature["ray_indices"] = "*i32"
     fixed = {"C": 16, "P": 16, "RUNS": True, **shape_constants(color, dtype, 3)}
     name = f"fused_sh_mlp/{color.n_neurons}x2/{kind}"
     found.append(_variant(name, sh_mlp_kernel, signature, fixed, blocks_of(color, dtype, False), nowhere))
     return found
+
+
+def _footprints(kind: str, dtype: torch.dtype, given: str, features: str, nowhere: tuple[str, ...]) -> list[aot.Variant]:
+    """The density network of samples with footprints: more inputs."""
+    layout, found = MLPLayout(WIDE_INPUTS, 16, 64, 1), []
+    for rows, kind_of in ((1, given), (16, features)):
+        name = f"mlp_forward/footprints 64x1/{rows}/{kind}"
+        found.append(_forward(name, [(WIDE_INPUTS, kind_of)], layout, dtype, rows, nowhere))
+    name = f"mlp_backward/footprints 64x1/{kind}"
+    return found + _backward(name, [(WIDE_INPUTS, features)], layout, dtype, 16, True, nowhere)
 
 
 def _function(kind: str, dtype: torch.dtype, features: str, nowhere: tuple[str, ...]) -> list[aot.Variant]:
@@ -120,6 +139,8 @@ def variants() -> list[aot.Variant]:
             for rows, given in ((1, TYPES[dtype]), (16, features)):
                 name = f"mlp_forward/{width}x1/{rows}/{kind}"
                 found.append(_forward(name, [(32, given)], density, dtype, rows, nowhere))
+            if width == 64:
+                found += _footprints(kind, dtype, TYPES[dtype], features, nowhere)
             found.append(_forward(f"mlp_forward/{width}x2/3/{kind}", parts, color, dtype, 3, nowhere))
             found += _backward(f"mlp_backward/{width}x1/{kind}", [(32, features)], density, dtype, 16, True, nowhere)
             found += _backward(f"mlp_backward/{width}x2/{kind}", parts, color, dtype, 3, False, nowhere)

@@ -17,7 +17,7 @@ from . import aot, hash_scatter
 LAUNCHED = (
     "color_loss_backward/huber/", "color_loss_forward/huber/", "compositing_", "density_head", "enter_box/near/far",
     "fused_encode_mlp/16x2/1/64x1/", "fused_encode_mlp/16x2/16/64x1/", "fused_sh_mlp/64x2/", "hash_encode/16x2/",
-    "hash_position/16x2/", "hash_scatter/16x2 ", "marching_", "mlp_backward/64x", "mlp_forward/64x", "occupancy_", "packing_",
+    "hash_position/16x2/", "hash_scatter/16x2 run", "marching_", "mlp_backward/64x", "mlp_forward/64x", "occupancy_", "packing_",
     "pick_pixels/", "spherical/", "table_rays",
 )  # fmt: skip
 """What the default settings launch, in training and for pictures: how the names of its variants begin."""
