@@ -51,7 +51,7 @@ def test_it_says_what_it_is_and_measures_every_size(run: Run, forks: Forks, work
     assert "Traceback" not in done.text
     results = json.loads(out.read_text())["results"]
     assert results["psnr"] == pytest.approx((results["psnr_1"] + results["psnr_2"]) / 2, abs=1e-4)
-    assert results["psnr"] > 13.0  # 16 to 17 dB; one colour has 11
+    assert results["psnr"] > 11.5  # 13.3 to 14.9 dB with seeds 1 and 42; the best picture of one colour has 9.0
 
 
 def test_a_run_goes_on_and_round(run: Run, forks: Forks, workspace: Path, two_sizes: Path) -> None:

@@ -43,10 +43,10 @@ def trainer_for(
 
 
 class Trained:
-    """A run of a hundred steps."""
+    """A run of 180 steps."""
 
     def __init__(self, kind: str, out: Path) -> None:
-        self.trainer = trainer_for(kind, out, steps=100, rays=256)
+        self.trainer = trainer_for(kind, out, steps=180, rays=256)
         self.losses: list[float] = []
         plain = self.trainer.train_iteration
 
@@ -201,7 +201,7 @@ def test_held_out_batches_and_pictures_are_measured(runs: dict[str, Trained]) ->
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_its_surface_is_a_mesh(kind: str, runs: dict[str, Trained]) -> None:
-    """A hundred steps leave a fog: of what is densest in it there is a surface, within the cube and in colours."""
+    """So few steps leave a fog: of what is densest in it there is a surface, within the cube and in colours."""
     model = runs[kind].model
     points = 2.4 * torch.rand(4000, 3, generator=torch.Generator().manual_seed(0)) - 1.2
     densest = float(model.field.density_at(points).quantile(0.9)) * model.geometry.unit_size
