@@ -1,4 +1,4 @@
-"""The methods as nerfstudio sees them: four presets of a radiance field, and two other primitives of the paper.
+"""The methods as nerfstudio sees them: four presets of a radiance field, two other primitives of the paper, and two baselines.
 
 ====================  ==================================================================================================
 ``instant-hash``       ``instant-hash-paper`` where torch sees a GPU, else ``instant-hash-lite``; says which
@@ -8,6 +8,8 @@
 ``instant-hash-big``    the paper's with 2^21 entries a level: large scenes, much detail, a GPU with memory
 ``instant-image``      a picture as a function of position, on any machine
 ``instant-sdf``        a mesh's signed distance as a function of position, on any machine
+``instant-hash-mipnerf``  mip-NeRF as published, to be measured against
+``instant-hash-nerf``  NeRF as published, to be measured against
 ====================  ==================================================================================================
 
 One dial serves all: ``--max-train-seconds`` (or ``--max-num-iterations``) sets how long a run is, and the learning rates fall
@@ -17,9 +19,17 @@ within it.
 from __future__ import annotations
 
 import torch
+from nerfstudio.engine.optimizers import AdamOptimizerConfig
 from nerfstudio.plugins.types import MethodSpecification
 
 from .fields.adam import L2_REG, LEARNING_RATE
+from .studio.baselines.model_config import (
+    BaselineDataManagerConfig,
+    BaselineModelConfig,
+    MipNerfModelConfig,
+    NerfModelConfig,
+)
+from .studio.baselines.schedule import LogLinearConfig
 from .studio.model_config import InstantHashModelConfig
 from .studio.optimizers import NgpAdamConfig
 from .studio.pipeline import InstantHashPipelineConfig
@@ -139,6 +149,34 @@ def sdf_config() -> PointTrainerConfig:
     return config
 
 
+def baseline_config(
+    name: str, model: BaselineModelConfig, steps: int, eps: float, rate: LogLinearConfig
+) -> InstantHashTrainerConfig:
+    """A baseline: as many steps as published, Adam from 5e-4 on; a held-out picture every 25,000 steps, as each takes long."""
+    return InstantHashTrainerConfig(
+        method_name=name,
+        steps_per_eval_batch=1_000,
+        steps_per_eval_image=25_000,
+        steps_per_eval_all_images=0,
+        steps_per_save=1_000,
+        max_num_iterations=steps,
+        pipeline=InstantHashPipelineConfig(datamanager=BaselineDataManagerConfig(), model=model),
+        optimizers={"networks": {"optimizer": AdamOptimizerConfig(lr=5e-4, eps=eps), "scheduler": rate}},
+        vis="viewer",
+    )
+
+
+def mipnerf_config() -> InstantHashTrainerConfig:
+    """mip-NeRF, section 3.2 and its supplement: a million steps, from 5e-4 to 5e-6 with a warm-up of 2,500."""
+    return baseline_config("instant-hash-mipnerf", MipNerfModelConfig(), 1_000_000, 1e-8, LogLinearConfig())
+
+
+def nerf_config() -> InstantHashTrainerConfig:
+    """NeRF, section 5.3: 300,000 steps, from 5e-4 to 5e-5, Adam's epsilon 1e-7."""
+    rate = LogLinearConfig(final_scale=0.1, warmup=0.0)
+    return baseline_config("instant-hash-nerf", NerfModelConfig(), 300_000, 1e-7, rate)
+
+
 instant_hash = MethodSpecification(
     config=auto_config(),
     description="Instant-NGP on any machine: settings of -paper on a GPU, of -lite elsewhere.",
@@ -166,4 +204,12 @@ instant_image = MethodSpecification(
 instant_sdf = MethodSpecification(
     config=sdf_config(),
     description="Instant-NGP's signed distance: a mesh as a function of position.",
+)
+instant_hash_mipnerf = MethodSpecification(
+    config=mipnerf_config(),
+    description="mip-NeRF as published, in plain torch: a baseline to measure against.",
+)
+instant_hash_nerf = MethodSpecification(
+    config=nerf_config(),
+    description="NeRF as published, in plain torch: a baseline to measure against.",
 )

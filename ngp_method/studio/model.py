@@ -11,9 +11,6 @@ from typing import Any, Optional
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
-from nerfstudio.model_components import renderers
-from nerfstudio.models.base_model import Model
-from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 from torch.nn import Parameter
@@ -22,7 +19,7 @@ from ..errors import fail
 from ..fields.encodings import EncodingSettings, build_encoding
 from ..fields.network import RadianceNetwork
 from ..kernels import choose_kernels
-from ..kernels.losses import ColorLoss, blend, color_loss, over_background, psnr
+from ..kernels.losses import ColorLoss, blend, color_loss, psnr
 from ..kernels.scene import SceneGeometry
 from ..volume.captured import CapturedStep
 from ..volume.footprints import probes_of
@@ -38,6 +35,7 @@ from .bundles import rays_of
 from .field import InstantHashField
 from .metrics import ImageMetrics
 from .model_config import InstantHashModelConfig
+from .radiance import RadianceModel
 from .viewer import ViewerComfort
 
 _normals_wanted: ContextVar[bool] = ContextVar("normals_wanted", default=True)
@@ -56,7 +54,7 @@ def without_normals() -> Iterator[None]:
         _normals_wanted.reset(token)
 
 
-class InstantHashModel(Model):
+class InstantHashModel(RadianceModel):
     """See :class:`~.model_config.InstantHashModelConfig`.
 
     Attributes:
@@ -190,22 +188,7 @@ class InstantHashModel(Model):
         """Whether normals are rendered along: not within :func:`without_normals`, and as the viewer wants them."""
         return _normals_wanted.get() and self.viewer_comfort.wants("normals")
 
-    def background(self, like: Tensor) -> Tensor:
-        """[3] background of pictures that are compared or cut out: the configured one, or nerfstudio's override.
-
-        Args:
-            like: gives device and type.
-        """
-        override = self._other_background(like)
-        return self.plain_background.color(like) if override is None else override
-
-    @staticmethod
-    def _other_background(like: Tensor) -> Tensor | None:
-        """[3] nerfstudio's override (crop in ns-render), or None."""
-        override = renderers.BACKGROUND_COLOR_OVERRIDE
-        return None if override is None else override.to(like)
-
-    # -- losses, metrics, pictures
+    # -- losses, metrics
 
     def get_loss_dict(
         self, outputs: dict[str, Any], batch: dict[str, Any], metrics_dict: Optional[dict[str, Tensor]] = None
@@ -241,27 +224,6 @@ class InstantHashModel(Model):
                 outputs["compared"] = color_loss(rgbs, full, image, self.background(rgbs), None, self.config.loss)
         found: ColorLoss = outputs["compared"]
         return found
-
-    def get_image_metrics_and_images(
-        self, outputs: dict[str, Tensor], batch: dict[str, Any]
-    ) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """PSNR, SSIM and, where its weights are there, LPIPS of what a picture's mask leaves; pictures for the log."""
-        predicted = outputs["rgb"]
-        truth = over_background(batch["image"].to(predicted), self.background(predicted))
-        images = {
-            "img": torch.cat([truth, predicted], dim=1),
-            "accumulation": colormaps.apply_colormap(outputs["accumulation"]),
-            "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=outputs["accumulation"]),
-        }
-        return self.image_metrics(predicted, truth, batch.get("mask")), images
-
-    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
-        """Straight-alpha picture [..., 4]: the background is taken out again, whatever it was."""
-        rgb, alpha = outputs[output_name], outputs["accumulation"]
-        if output_name != "rgb":
-            return torch.cat([rgb, torch.ones_like(rgb[..., :1])], -1)
-        color = (rgb - (1.0 - alpha) * self.background(rgb)) / alpha.clamp(min=1e-6)
-        return torch.cat([color.clamp(0.0, 1.0), alpha], -1)
 
     # -- training
 

@@ -12,7 +12,8 @@ USUAL_LOG2, USUAL_FINEST = 19, 2048
 
 
 def check_network(model: Any) -> None:
-    """Looks whether a grid and perceptrons of these sizes can be built.
+    """Looks whether a grid and perceptrons of these sizes can be built; a config that has a ``check`` of its own has that
+    called.
 
     Args:
         model: a model's config.
@@ -20,6 +21,9 @@ def check_network(model: Any) -> None:
     Raises:
         UserError: they cannot.
     """
+    if hasattr(model, "check"):
+        model.check()
+        return
     finest = model.finest_resolution or max(USUAL_FINEST, model.base_resolution)
     log2 = USUAL_LOG2 if model.log2_hashmap_size is None else model.log2_hashmap_size
     try:

@@ -42,7 +42,7 @@ class InstantHashPipeline(VanillaPipeline):
         super().__init__(*args, **kwargs)
         if isinstance(self.datamanager, InstantHashDataManager):
             self.datamanager.use_kernels(self.model.kernels)
-        if self.test_mode == "val" and self.model.config.cuda_graph:  # it trains
+        if self.test_mode == "val" and getattr(self.model.config, "cuda_graph", False):  # it trains
             self.model.captured_step = captured.captured_step(self.model.training_step, self.model.device, self.world_size)
         first_rays, budget = getattr(self.config.datamanager, "train_num_rays_per_batch", None), self.model.training_step.budget
         if first_rays is not None:

@@ -43,6 +43,11 @@ def _pixel_widths(cameras: Pinholes, geometry: SceneGeometry) -> Tensor:
     return distances / torch.maximum(cameras.fx.reshape(-1), cameras.fy.reshape(-1)).cpu().float()
 
 
+def pixel_width(cameras: Pinholes, geometry: SceneGeometry) -> float:
+    """Width of a pixel at the scene's centre, world units: half of the cameras have finer ones."""
+    return float(_pixel_widths(cameras, geometry).median())
+
+
 @torch.no_grad()
 def step_scale_for(cameras: Pinholes, geometry: SceneGeometry) -> float:
     """Finest step worth taking, as a multiple of instant-ngp's: two thirds of a pixel's width at the scene's centre.
