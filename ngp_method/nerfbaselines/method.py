@@ -51,23 +51,24 @@ class InstantHash(Method):  # type: ignore[misc,unused-ignore] # where nerfbasel
         train_dataset: Mapping[str, Any] | None = None,
         config_overrides: Mapping[str, Any] | None = None,
     ) -> None:
-        self._saved = None if checkpoint is None else saved.read(Path(checkpoint))
-        self.config = saved.config_of(config_overrides or {}, self._saved)
-        self._overrides = {**(self._saved.overrides if self._saved else {}), **(config_overrides or {})}
+        run = None if checkpoint is None else saved.read(Path(checkpoint))
+        self.config = saved.config_of(config_overrides or {}, run)
+        self._overrides = {**(run.overrides if run else {}), **(config_overrides or {})}
         self.config.check_machine()
         self._trainer: InstantHashTrainer | None = None
-        self._background = None if self._saved is None else self._saved.background
-        # nothing was trained since: what was read is what would be written
-        self._state = None if self._saved is None else self._saved.state
+        self._loaded = None if run is None else (str(checkpoint), int(run.state["step"]) + 1)
+        self._background = None if run is None else run.background
+        self._state = None if run is None else run.state
+        """Of training, while nothing was trained since it was read or written."""
         if train_dataset is not None:
-            self.model = self._set_up_training(Handed(train_dataset))
-        elif self._saved is not None:
-            self.model = self._set_up_rendering(self._saved)
+            self.model = self._set_up_training(Handed(train_dataset), run)
+        elif run is not None:
+            self.model = self._set_up_rendering(run)
         else:
             fail("nerfbaselines: neither a checkpoint nor data were given; give --checkpoint or --data.")
         self.placement = Placement.from_numbers(self.config.pipeline.datamanager.placement)
 
-    def _set_up_training(self, data: Handed) -> InstantHashModel:
+    def _set_up_training(self, data: Handed, run: saved.Saved | None) -> InstantHashModel:
         config = self.config
         parser = config.pipeline.datamanager.dataparser
         parser.handed, self._background = data, data.background
@@ -76,7 +77,7 @@ class InstantHash(Method):  # type: ignore[misc,unused-ignore] # where nerfbasel
         parser.check()
         config.experiment_name, config.timestamp, config.vis = "nerfbaselines", "", None
         config.logging.local_writer.enable, config.logging.profiler = False, "none"
-        config.load_checkpoint = None if self._saved is None else self._saved.state_file
+        config.load_checkpoint = None if run is None else run.state_file
         _seed(config.machine.seed)
         with _unspoken():  # it would name folders that nothing is written to
             trainer: InstantHashTrainer = config.setup()
@@ -122,14 +123,16 @@ class InstantHash(Method):  # type: ignore[misc,unused-ignore] # where nerfbasel
 
     def get_info(self) -> dict[str, Any]:
         """The same, and what this run is: its length, its settings, where it began."""
+        kernels = f"{self.model.kernels.name}: {self.model.kernels.description}"  # what auto has become
+        loaded_checkpoint, loaded_step = self._loaded or (None, None)
         return {
             **self.get_method_info(),
             "num_iterations": int(self.config.max_num_iterations),
-            "loaded_step": None if self._saved is None else int(self._saved.state["step"]) + 1,
-            "loaded_checkpoint": None if self._saved is None else str(self._saved.folder),
+            "loaded_step": loaded_step,
+            "loaded_checkpoint": loaded_checkpoint,
             "batch_size": int(self.model.training_step.budget.rays),
             "eval_batch_size": RAYS_AT_A_TIME["cpu" if self.model.device.type == "cpu" else "other"],
-            "hparams": {settings.METHOD: self._preset, **settings.values(self.config)},
+            "hparams": {settings.METHOD: self._preset, **settings.values(self.config), "pipeline.model.kernels": kernels},
         }
 
     @property
@@ -160,7 +163,8 @@ class InstantHash(Method):  # type: ignore[misc,unused-ignore] # where nerfbasel
         for callback in trainer.callbacks:
             callback.run_callback_at_location(step, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
         rate = trainer.optimizers.optimizers["encoding"].param_groups[0]["lr"]
-        return {"loss": float(loss), "learning_rate": float(rate), **{name: float(x) for name, x in metrics.items()}}
+        found = {"loss": loss.detach(), "learning_rate": rate, **metrics}
+        return {name: float(value) for name, value in found.items()}
 
     def render(self, camera: Any, *, options: Mapping[str, Any] | None = None) -> dict[str, NDArray[np.float32]]:
         """A picture by one camera.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ngp_method.kernels.scene import SceneGeometry
 from ngp_method.nerfbaselines import saved
 from ngp_method.nerfbaselines.handed import Handed, placed_camera
 from ngp_method.nerfbaselines.method import InstantHash
+from support.nerfbaselines_small import SMALL
 
 WIDTH, HEIGHT = 24, 16
 IDENTITY = Placement(np.eye(4)[:3], 1.0, SceneGeometry(), 2, 0, np.zeros(3), 1.0)
@@ -59,7 +61,7 @@ def test_rays_are_those_of_nerfbaselines(model: str, distortion: list[float]) ->
 def test_cameras_go_to_the_world_as_training_cameras_did(load: Callable[..., Any]) -> None:
     """A data set without a name is turned upright and scaled: its training cameras, rendered, stand where they were trained."""
     data = load("train", None)
-    method = InstantHash(train_dataset=data, config_overrides={"method": "instant-hash-lite"})
+    method = InstantHash(train_dataset=data, config_overrides=SMALL)
     trained = method._trainer.pipeline.datamanager.train_dataset.cameras.camera_to_worlds
     found = torch.stack([placed_camera(one, method.placement).camera_to_worlds[0] for one in data["cameras"]])
     assert not np.allclose(trained[0, :, 3], data["cameras"].poses[0, :, 3], atol=0.1)
@@ -115,7 +117,7 @@ def broken(data: Any, name: str) -> Any:
 def test_what_cannot_be_trained_on_is_named(name: str, said: str, load: Callable[..., Any]) -> None:
     tiny_box = {"pipeline.datamanager.dataparser.scale": 1000.0} if name == "away" else {}
     with pytest.raises(SystemExit) as caught:
-        InstantHash(train_dataset=broken(load("train"), name), config_overrides=tiny_box)
+        InstantHash(train_dataset=broken(load("train"), name), config_overrides={**SMALL, **tiny_box})
     assert said in str(caught.value)
 
 
@@ -189,7 +191,7 @@ def test_a_setting_that_is_none_is_refused(path: str, value: str, said: str) -> 
 
 
 def test_a_run_keeps_its_settings(load: Callable[..., Any], tmp_path: Path) -> None:
-    small = {"method": "instant-hash-lite", "pipeline.model.log2_hashmap_size": "12", "max_num_iterations": "5"}
+    small = {**SMALL, "pipeline.model.log2_hashmap_size": "12", "max_num_iterations": "5"}
     InstantHash(train_dataset=load("train"), config_overrides=small).save(str(tmp_path))
     longer = InstantHash(checkpoint=str(tmp_path), config_overrides={**small, "max_num_iterations": "9"})
     assert longer.get_info()["num_iterations"] == 9
@@ -202,6 +204,16 @@ def test_a_run_keeps_its_settings(load: Callable[..., Any], tmp_path: Path) -> N
             InstantHash(checkpoint=str(tmp_path), config_overrides={**small, **other})
         assert str(tmp_path) in str(caught.value)
         assert said in str(caught.value)
+
+
+def test_a_checkpoint_of_other_sizes_than_it_says(load: Callable[..., Any], tmp_path: Path) -> None:
+    InstantHash(train_dataset=load("train"), config_overrides=SMALL).save(str(tmp_path))
+    file = tmp_path / "instant-hash.json"
+    kept = json.loads(file.read_text())
+    kept["settings"]["pipeline.model.n_neurons"] = 32
+    file.write_text(json.dumps(kept))
+    with pytest.raises(SystemExit, match=r"instant-hash.ckpt does not fit instant-hash.json beside it \(size mismatch"):
+        InstantHash(checkpoint=str(tmp_path))
 
 
 def test_checkpoints_that_are_none(tmp_path: Path) -> None:

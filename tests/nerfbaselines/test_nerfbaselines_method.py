@@ -140,6 +140,7 @@ def test_what_it_says_of_itself(load: Callable[..., Any], tmp_path: Path) -> Non
     assert info["supported_outputs"] == ("color", "depth", "accumulation")
     assert info["batch_size"] > 0
     assert info["hparams"]["method"] == "instant-hash-lite"
+    assert info["hparams"]["pipeline.model.kernels"].startswith("cpu-float32: numba on ")
     assert info["hparams"]["pipeline.model.log2_hashmap_size"] == 12
     assert info["hparams"]["optimizers.encoding.optimizer.lr"] == 0.01
     assert info["hparams"]["pipeline.model.mark_unseen"] is False
