@@ -16,7 +16,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "ngp_method"
 
-FLOORS = ["errors", "pictures", "kernels", "fields", "volume", "primitives", "data", "studio", "method_configs", "tools"]
+FLOORS = [
+    "errors", "pictures", "kernels", "fields", "volume", "primitives", "data", "studio", "method_configs", "tools",
+    "nerfbaselines",
+]  # fmt: skip
 """Rooms and the modules beside them from the ground up: each may import what stands before it."""
 LEAF = "demo"
 """A room that imports nothing of the package."""
@@ -96,6 +99,12 @@ def test_the_engine_does_not_know_nerfstudio() -> None:
             assert "nerfstudio" not in needs(path), path
 
 
+def test_nothing_but_its_room_knows_nerfbaselines() -> None:
+    for path in MODULES:
+        if place(path) != "nerfbaselines":
+            assert "nerfbaselines" not in needs(path), path
+
+
 def test_kernels_need_their_compilers_alone() -> None:
     for path in MODULES:
         if place(path) == "kernels":
@@ -120,6 +129,8 @@ def test_kernels_need_their_compilers_alone() -> None:
         ("demo/a.py", "from ..errors import fail", True),
         ("method_configs.py", "from .tools import runs", True),
         ("errors.py", "from .kernels import layout", True),
+        ("tools/a.py", "from ..nerfbaselines import spec", True),
+        ("nerfbaselines/a.py", "from ..tools.train import presets", False),
         ("data/a.py", "from .. import __version__", False),
     ],
 )

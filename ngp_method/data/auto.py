@@ -6,6 +6,7 @@ no other flag. Import-light: nerfstudio loads this module while its data manager
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Optional
@@ -17,14 +18,14 @@ from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 from torch import Tensor
 
-from ngp_method.data.capture import view_indices
+from ngp_method.data.capture import Capture, view_indices
 from ngp_method.data.detect import detect, read_capture
 from ngp_method.data.frames import say_unplaced
 from ngp_method.data.masks import metadata_of, names_for_nerfstudio
 from ngp_method.data.messages import say_once
 from ngp_method.data.multiscale import scales_of
 from ngp_method.data.views import to_cameras
-from ngp_method.data.world import place
+from ngp_method.data.world import Placed, place
 from ngp_method.errors import fail
 
 
@@ -95,32 +96,12 @@ class AutoDataParser(DataParser):
         indices = view_indices(capture, split, config.eval_mode, config.eval_interval, config.train_split_fraction)
         if split == "train" and config.train_scales == "full":
             indices = [i for i in indices if capture.views[i].scale == 1]
-        placed = place(capture, config)
-
+        outputs = outputs_of(capture, indices, place(capture, config), factor)
         views = [capture.views[i] for i in indices]
-        camera_metadata: dict[str, Any] | None = None
-        if capture.fisheye_crop_radius is not None and views[0].lens.camera_type == CameraType.FISHEYE:
-            camera_metadata = {"fisheye_crop_radius": capture.fisheye_crop_radius / factor}
-        cameras = to_cameras(views, placed.poses[torch.tensor(indices, dtype=torch.long)], factor, camera_metadata)
-        metadata: dict[str, Any] = {
-            "geometry": placed.geometry,
-            "image_downscale": factor,
-            **metadata_of(views),
-            **scales_of(views),
-        }
         depths = [view.depth for view in views if view.depth is not None]
         if len(depths) == len(views):
-            metadata |= {"depth_filenames": depths, "depth_unit_scale_factor": config.depth_unit_scale_factor}
-        return PreciseOutputs(
-            image_filenames=[view.image for view in views],
-            cameras=cameras,
-            alpha_color=None,
-            scene_box=SceneBox(aabb=placed.geometry.aabb),
-            mask_filenames=names_for_nerfstudio(views),
-            metadata=metadata,
-            dataparser_transform=placed.transform,
-            dataparser_scale=placed.scale,
-        )
+            outputs.metadata |= {"depth_filenames": depths, "depth_unit_scale_factor": config.depth_unit_scale_factor}
+        return outputs
 
 
 class PreciseOutputs(DataparserOutputs):
@@ -131,6 +112,36 @@ class PreciseOutputs(DataparserOutputs):
     ) -> Tensor:
         """World poses [N, 3, 4] -> the frame the data was captured in, [N, 3, 4] float64 (``ns-export cameras``)."""
         return super().transform_poses_to_original_space(poses.double(), camera_convention)
+
+
+def outputs_of(capture: Capture, indices: Sequence[int], placed: Placed, factor: float = 1.0) -> PreciseOutputs:
+    """What nerfstudio is given of some views of a capture.
+
+    Args:
+        capture: all views.
+        indices: of those that are given.
+        placed: where all of them stand in the world.
+        factor: how many times smaller than on disk pictures and cameras are.
+    """
+    views = [capture.views[i] for i in indices]
+    camera_metadata: dict[str, Any] | None = None
+    if capture.fisheye_crop_radius is not None and views[0].lens.camera_type == CameraType.FISHEYE:
+        camera_metadata = {"fisheye_crop_radius": capture.fisheye_crop_radius / factor}
+    return PreciseOutputs(
+        image_filenames=[view.image for view in views],
+        cameras=to_cameras(views, placed.poses[torch.tensor(indices, dtype=torch.long)], factor, camera_metadata),
+        alpha_color=None,
+        scene_box=SceneBox(aabb=placed.geometry.aabb),
+        mask_filenames=names_for_nerfstudio(views),
+        metadata={
+            "geometry": placed.geometry,
+            "image_downscale": factor,
+            **metadata_of(views),
+            **scales_of(views),
+        },
+        dataparser_transform=placed.transform,
+        dataparser_scale=placed.scale,
+    )
 
 
 def _factor(downscale: float | None) -> float:
@@ -146,4 +157,4 @@ auto_data = DataParserSpecification(
 )
 """What nerfstudio registers as ``auto-data``."""
 
-__all__ = ["AutoDataParser", "AutoDataParserConfig", "auto_data"]
+__all__ = ["AutoDataParser", "AutoDataParserConfig", "auto_data", "outputs_of"]

@@ -60,6 +60,7 @@ class Capture:
         applied_scale: the same for the scale.
         orientation: nerfstudio's ``orientation_override``, or None.
         fisheye_crop_radius: nerfstudio's key of that name, in pixels of the image, or None.
+        transparent: whether its pictures are cut out, where that is known; None: the file of the first one tells.
     """
 
     kind: Kind
@@ -72,6 +73,7 @@ class Capture:
     applied_scale: float = 1.0
     orientation: str | None = None
     fisheye_crop_radius: float | None = None
+    transparent: bool | None = None
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:

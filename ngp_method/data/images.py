@@ -122,8 +122,11 @@ class ByteDataset(InputDataset):
         if self.pixels is not None:
             rows = self.pixels[self.starts[image_idx] : self.starts[image_idx + 1]]
             return rows.reshape(height, width, -1).cpu().numpy()
-        turn = self.check_header(image_idx)
-        return decode(self.image_filenames[image_idx], (width, height), turn)
+        return self.decoded(image_idx)
+
+    def decoded(self, index: int) -> npt.NDArray[np.uint8]:
+        """An image out of its file; see :meth:`get_numpy_image`."""
+        return decode(self.image_filenames[index], self.size(index), self.check_header(index))
 
     def mask(self, index: int) -> Tensor | None:
         """The pixels of an image that may be trained on, [H, W] bool; None where the scene has no masks."""
@@ -138,9 +141,8 @@ class ByteDataset(InputDataset):
         Raises:
             UserError: a mask is unreadable or of the wrong size.
         """
-        if self._mask_files is None:
-            return list(range(len(self)))
-        kept = [bool(mask.any()) for mask in map(self.mask, range(len(self))) if mask is not None]
+        masks = map(self.mask, range(len(self)))
+        kept = [mask is None or bool(mask.any()) for mask in masks]
         say_blank([file.name for file, some in zip(self.image_filenames, kept, strict=True) if not some], len(self))
         return [index for index, some in enumerate(kept) if some]
 

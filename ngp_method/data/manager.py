@@ -10,6 +10,7 @@ import tyro
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.pixel_samplers import PixelSamplerConfig
 from nerfstudio.data.scene_box import SceneBox
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
@@ -91,7 +92,7 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
     def create_train_dataset(self) -> ByteDataset:
         """The training images, and the scene's geometry in their metadata."""
         self._place()
-        dataset = ByteDataset(self.train_dataparser_outputs, self.config.camera_res_scale_factor)
+        dataset = self.dataset_of(self.train_dataparser_outputs)
         self._describe(dataset)
         dataset.metadata["train_cameras"] = dataset.cameras
         return dataset
@@ -100,9 +101,13 @@ class InstantHashDataManager(VanillaDataManager[ByteDataset]):
         """The images held out, in the same geometry."""
         outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
         outputs = self.placement.brought(outputs, self._found)
-        dataset = ByteDataset(outputs, self.config.camera_res_scale_factor)
+        dataset = self.dataset_of(outputs)
         self._describe(dataset)
         return dataset
+
+    def dataset_of(self, outputs: DataparserOutputs) -> ByteDataset:
+        """The images of a split."""
+        return ByteDataset(outputs, self.config.camera_res_scale_factor)
 
     def _place(self) -> None:
         """Puts the training views where the run began, or settles where that is."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ngp_method.kernels.scene import SceneGeometry
 
@@ -91,6 +92,13 @@ class Placement:
         outputs.cameras.camera_to_worlds = torch.from_numpy(given).to(poses)
         transform = torch.from_numpy(self.transform.copy()).to(outputs.dataparser_transform)
         return dataclasses.replace(outputs, dataparser_transform=transform, dataparser_scale=self.scale)
+
+    def to_world(self, poses: NDArray[np.float64]) -> Tensor:
+        """Camera to world [N, 3, 4] in the frame of the files -> the same in the world, [N, 3, 4] float32."""
+        square = np.concatenate([poses, np.broadcast_to([[[0.0, 0.0, 0.0, 1.0]]], (len(poses), 1, 4))], axis=1)
+        world = self.transform @ square
+        world[..., 3] *= self.scale
+        return torch.from_numpy(world).float()
 
     def changes(self, now: Placement, brought: Placement) -> str | None:
         """One line that says how the data have changed since; None where they have not.

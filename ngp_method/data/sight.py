@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from torch import Tensor
@@ -67,13 +68,13 @@ def sight_of(cameras: Cameras, points: Tensor | None, transparent: bool) -> Sigh
     return _sight(cameras.camera_to_worlds.double().cpu(), half, pinhole, points, transparent)
 
 
-def sight_of_views(views: Sequence[View], poses: Tensor, points: Tensor | None) -> Sight:
-    """The sight of views that stand at poses [N, 3, 4] float64, cut out where the first picture is."""
+def sight_of_views(views: Sequence[View], poses: Tensor, points: Tensor | None, transparent: bool | None = None) -> Sight:
+    """The sight of views that stand at poses [N, 3, 4] float64, cut out as is said; else, where the first picture is."""
     half = torch.tensor(
         [max(s.width / (2 * s.fx), s.height / (2 * s.fy)) for s in (view.lens for view in views)], dtype=torch.float64
     )
     pinhole = torch.tensor([view.lens.camera_type == CameraType.PERSPECTIVE for view in views])
-    return _sight(poses, half, pinhole, points, is_transparent(views[0].image))
+    return _sight(poses, half, pinhole, points, is_transparent(views[0].image) if transparent is None else transparent)
 
 
 def _sight(poses: Tensor, half: Tensor, pinhole: Tensor, points: Tensor | None, transparent: bool) -> Sight:
@@ -118,5 +119,9 @@ def is_transparent(path: Path) -> bool:
         color = to_color(image, path)
         if color.mode != "RGBA":
             return False
-        alpha = np.asarray(color)[:, :, 3]
-    return bool((alpha < 128).mean() > 0.01)
+        return is_cut_out(np.asarray(color))
+
+
+def is_cut_out(pixels: npt.NDArray[np.uint8]) -> bool:
+    """Whether at least a hundredth of the pixels [H, W, 3 or 4] of a picture are see-through."""
+    return pixels.shape[-1] == 4 and bool((pixels[..., 3] < 128).mean() > 0.01)

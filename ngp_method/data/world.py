@@ -137,7 +137,7 @@ def _override_geometry(geometry: SceneGeometry, origins: Tensor, world_scale: fl
 
 def _place_ngp(capture: Capture, poses: Tensor, config: Wishes) -> Placed:
     frame, name = cast(NgpFrame, capture.ngp), capture.file.name
-    sight = sight_of_views(capture.views, poses, None)
+    sight = sight_of_views(capture.views, poses, None, capture.transparent)
     fits = holds(geometry_from_ngp(frame, poses[:, :, 3], ""), sight)
     if fits or not frame.by_convention:
         if not fits and config.scale is None:
@@ -154,7 +154,7 @@ def _place_ngp(capture: Capture, poses: Tensor, config: Wishes) -> Placed:
 def _place_blender(capture: Capture, poses: Tensor, config: Wishes) -> Placed:
     if capture.ngp is not None and not capture.ngp.by_convention:
         return _place_ngp(capture, poses, config)
-    sight = sight_of_views(capture.views, poses, None)
+    sight = sight_of_views(capture.views, poses, None, capture.transparent)
     # the box of the synthetic scenes is centred, whatever instant-ngp's offset would be
     frame = capture.ngp or NgpFrame(1.0, (0.5, 0.5, 0.5), 1)
     frame = _override(dataclasses.replace(frame, scale=1.0 / BLENDER_EDGE, offset=(0.5, 0.5, 0.5)), config)
@@ -227,7 +227,7 @@ def _place_nerfstudio(capture: Capture, poses: Tensor, config: Wishes) -> Placed
     if capture.points is not None:
         moved = capture.points @ transform[:, :3].numpy().T + transform[:, 3].numpy()
         points = torch.from_numpy(moved * scale)
-    sight = sight_of_views(capture.views, world, points)
+    sight = sight_of_views(capture.views, world, points, capture.transparent)
     geometry = _override_geometry(geometry_from_sight(sight), sight.origins, scale, config)
 
     full = transform

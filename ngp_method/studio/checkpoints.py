@@ -76,10 +76,19 @@ def write(state: dict[str, Any], folder: Path, step: int, keep_others: bool) -> 
     Raises:
         UserError: with one sentence, where the disk does not take it; older checkpoints are then still there.
     """
-    path = folder / f"step-{step:09d}.ckpt"
-    half = folder.parent / f".{path.name}.{os.getpid()}.half"
+    path = write_whole(state, folder / f"step-{step:09d}.ckpt")
+    if not keep_others:
+        for other in steps_in(folder):
+            if other != step:
+                (folder / f"step-{other:09d}.ckpt").unlink(missing_ok=True)
+    return path
+
+
+def write_whole(state: dict[str, Any], path: Path) -> Path:
+    """Writes one checkpoint, whole or not at all; see :func:`write`."""
+    half = path.parent.parent / f".{path.name}.{os.getpid()}.half"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         with half.open("wb") as file:
             torch.save(state, file)
             file.flush()
@@ -89,10 +98,6 @@ def write(state: dict[str, Any], folder: Path, step: int, keep_others: bool) -> 
         raise UserError(f"The checkpoint {path} cannot be written ({error}); older ones are untouched.") from None
     finally:
         half.unlink(missing_ok=True)
-    if not keep_others:
-        for other in steps_in(folder):
-            if other != step:
-                (folder / f"step-{other:09d}.ckpt").unlink(missing_ok=True)
     return path
 
 
