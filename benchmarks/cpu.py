@@ -40,6 +40,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--peer-seconds", type=float, default=None, help="seconds of the peer's training (default: as many)")
     parser.add_argument("--ordinary", action="store_true", help="held to AVX2, whatever the processor has")
     parser.add_argument("--method", default="instant-hash", help="what is trained")
+    parser.add_argument(
+        "--views", type=int, default=None, help="held-out views that are measured, evenly spaced (default: all)"
+    )
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")
     parser.add_argument("--note", default="", help="kept with the results")
@@ -86,7 +89,8 @@ def main() -> None:
         figures |= beside(args, figures)
     kind = "-ordinary" if args.ordinary else ""
     record = {**records.about("cpu", "AVX2" if args.ordinary else ""), **figures}
-    records.keep(record, f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s{kind}")
+    if args.views is None:  # figures of some views would stand beside those of all
+        records.keep(record, f"cpu-{Path(args.scene).name}-{args.seconds:.0f}s{kind}")
     print(json.dumps({"scene": args.scene, "seconds": args.seconds, **figures}))
 
 

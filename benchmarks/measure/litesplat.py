@@ -156,8 +156,10 @@ def over_black(image: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(cameras: list[Any], dataset: Any) -> dict[str, float]:
-    """Figures of the held-out views as :func:`.training.score` has them, and pixels that came out as no number."""
+def evaluate(cameras: list[Any], dataset: Any, which: Callable[[int], bool] = lambda index: True) -> dict[str, float]:
+    """Figures of the held-out views, or of some of them, as :func:`.training.score` has them, and pixels that came out as no
+    number.
+    """
     broken = 0
 
     def render(camera: Any, places: Tensor, shape: torch.Size) -> Tensor:
@@ -168,6 +170,8 @@ def evaluate(cameras: list[Any], dataset: Any) -> dict[str, float]:
 
     def views() -> Iterator[tuple[Callable[[], Tensor], Tensor]]:
         for index, camera in enumerate(cameras):
+            if not which(index):
+                continue
             truth = over_black(dataset.get_image_float32(index))
             places = upwards(scene.pixel_places(dataset.cameras, index), camera)
             yield partial(render, camera, places, truth.shape), truth
@@ -200,13 +204,18 @@ def run(data: Path, scale: float, args: argparse.Namespace, start: float) -> dic
         colors = scene.mean_colors(train, points)
         splats = Splats(Path(name), [train.cameras, held_out.cameras], points, colors, unit, unit * scene.half_spacing(points))
         trained = Training(splats, splats.cameras(0, len(train)), train, args.seed)
-        began = time.monotonic()
-        trained.step()
-        first_step_s = time.monotonic() - start
-        while time.monotonic() - began < args.seconds:
+        views, which = splats.cameras(len(train), len(held_out)), training.chosen(args.views, len(held_out))
+        used, first_step_s, curve = 0.0, 0.0, []
+        ahead = sorted(t for t in args.curve if t < args.seconds)
+        while used < args.seconds:
+            began = time.monotonic()
             trained.step()
-        used = time.monotonic() - began
-        figures = evaluate(splats.cameras(len(train), len(held_out)), held_out)
+            used += time.monotonic() - began
+            first_step_s = first_step_s or time.monotonic() - start
+            if ahead and used >= ahead[0]:
+                ahead.pop(0)
+                curve.append({"seconds": round(used, 1), "psnr": evaluate(views, held_out, which)["psnr"]})
+        figures = evaluate(views, held_out, which)
     return {
         "steps": trained.steps,
         **figures,
@@ -219,5 +228,5 @@ def run(data: Path, scale: float, args: argparse.Namespace, start: float) -> dic
         "background": "black",
         "training_scale": scale / 2,
         "learning_rate": RATE,
-        "curve": [{"seconds": round(used, 1), "psnr": figures["psnr"]}],
+        "curve": [*curve, {"seconds": round(used, 1), "psnr": figures["psnr"]}],
     }

@@ -25,7 +25,12 @@ def configure(method: str, data: Path, scale: float, args: argparse.Namespace, o
     """The method's own config, with logging and saving out of the way."""
     from nerfstudio.configs.method_configs import all_methods
 
-    config = copy.deepcopy(all_methods[method])
+    if method == "hashnerf":
+        from . import hashnerf
+
+        config = hashnerf.config()
+    else:
+        config = copy.deepcopy(all_methods[method])
     config.data = config.pipeline.datamanager.data = data
     config.pipeline.datamanager.camera_res_scale_factor = scale
     in_silence(config, args.seed, output)
@@ -91,7 +96,8 @@ def _prepare_peer(config: Any, data: Path, scale: float) -> None:
         train_num_rays_per_batch=config.pipeline.datamanager.train_num_rays_per_batch,
         eval_num_rays_per_batch=config.pipeline.datamanager.eval_num_rays_per_batch,
     )
-    config.pipeline.model.implementation = "torch"
+    if hasattr(config.pipeline.model, "implementation"):
+        config.pipeline.model.implementation = "torch"
     # On a processor the default of 32768 rays a chunk spends its time in page faults of huge temporaries.
     config.pipeline.model.eval_num_rays_per_chunk = 4096
     lpips: Any = torchmetrics.image.lpip
@@ -110,10 +116,13 @@ class NoLpips(torch.nn.Module):
 
 
 class Clock(StepClock):
-    """Counts rays and samples, too, and evaluates on the way."""
+    """Counts rays and samples, too, and evaluates on the way, all views or some of them."""
 
-    def __init__(self, trainer: Any, seconds: float, curve: list[float], start: float) -> None:
+    def __init__(
+        self, trainer: Any, seconds: float, curve: list[float], start: float, which: Callable[[int], bool] = lambda index: True
+    ) -> None:
         super().__init__(trainer, seconds, start)
+        self.which = which
         self.curve_at = sorted(t for t in curve if t < seconds)
         self.curve: list[dict[str, float]] = []
         self.rays = self.kept = self.marched = 0
@@ -143,7 +152,7 @@ class Clock(StepClock):
         """Evaluates where it is due, the clock standing still."""
         super().between(step)
         if self.curve_at and self.used >= self.curve_at[0]:
-            self.curve.append({"seconds": round(self.used, 1), "psnr": evaluate(self.trainer.pipeline)["psnr"]})
+            self.curve.append({"seconds": round(self.used, 1), "psnr": evaluate(self.trainer.pipeline, self.which)["psnr"]})
             self.curve_at.pop(0)
 
 
@@ -199,6 +208,14 @@ def score(views: Iterable[View]) -> dict[str, float]:
     }
 
 
+def chosen(views: int | None, count: int) -> Callable[[int], bool]:
+    """Which of so many held-out views are measured: all, or some of them, evenly spaced."""
+    if views is None or views >= count:
+        return lambda index: True
+    taken = {round((number + 0.5) * count / views - 0.5) for number in range(views)}
+    return lambda index: index in taken
+
+
 def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: float) -> dict[str, Any]:
     """Train for args.seconds, evaluate, and return the figures."""
     with tempfile.TemporaryDirectory() as folder:
@@ -207,9 +224,10 @@ def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: 
         trainer.setup(test_mode="test")  # the test views, where a scene has a split of them
         if method != "instant-hash":
             trainer.save_checkpoint = lambda step: None
-        clock = Clock(trainer, args.seconds, args.curve, start)
+        which = chosen(args.views, len(trainer.pipeline.datamanager.eval_dataset))
+        clock = Clock(trainer, args.seconds, args.curve, start, which)
         trainer.train()
-        figures = evaluate(trainer.pipeline)
+        figures = evaluate(trainer.pipeline, which)
     curve = [*clock.curve, {"seconds": round(clock.used, 1), "psnr": figures["psnr"]}]
     return {
         "steps": clock.steps,
