@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from . import study_nerf_report
+
 COLUMNS = (
     *("file", "seconds", "encoding", "log2_hashmap_size", "n_params", "psnr", "ssim", "iou", "surface_error", "chamfer"),
     *(
@@ -52,7 +54,11 @@ Each line is one run; `python benchmarks/study.py report` writes this file. PSNR
 
 def write(folder: Path) -> dict[str, str]:
     """study.md (tables) and study.png (quality over parameters) from runs/study-*.json; returns their paths."""
+    fields = study_nerf_report.write(folder)
     records = [json.loads(path.read_text()) for path in sorted((folder / "runs").glob("study-*.json"))]
+    records = [record for record in records if record["primitive"] != "nerf"]
+    if not records and fields:
+        return fields
     if not records:
         raise SystemExit(f"{folder / 'runs'}: no runs recorded; run `python benchmarks/study.py image --seconds 30` first.")
     lines = [HEAD]
@@ -61,7 +67,7 @@ def write(folder: Path) -> dict[str, str]:
     lines += ["## What others have published", "", *PUBLISHED]
     (folder / "study.md").write_text("\n".join(lines) + "\n")
     _draw(records, folder / "study.png")
-    return {"table": str(folder / "study.md"), "curves": str(folder / "study.png")}
+    return {"table": str(folder / "study.md"), "curves": str(folder / "study.png"), **fields}
 
 
 def _table(rows: list[dict[str, Any]]) -> list[str]:
