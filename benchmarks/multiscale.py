@@ -35,6 +35,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=600.0, help="seconds of training")
     parser.add_argument("--method", default="instant-hash", help="what is trained")
     parser.add_argument("--train-scales", choices=["all", "full"], default="all", help="images that are trained on")
+    parser.add_argument("--views", type=int, default=None, help="held-out views that are measured at each scale (default: all)")
     parser.add_argument("--ordinary", action="store_true", help="held to AVX2, whatever the processor has")
     parser.add_argument("--seed", type=int, default=42)
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of the method's config")

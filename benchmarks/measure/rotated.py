@@ -1,8 +1,8 @@
 """A hash grid whose levels are turned against one another, for ``benchmarks/experiments.py`` alone.
 
 After R-MHE (Dai and Fan, arXiv 2602.10495): a fixed rotation for each level, so that no axis is favoured by all of them. A
-turned cube reaches sqrt(3) as far: positions are drawn together by that much around the middle, and each level is that much finer. It is
-composed of one operation a level, and so slower than what it is compared with: its worth is judged by steps.
+turned cube reaches sqrt(3) as far: positions are drawn together by that much around the middle, and each level is that much
+finer. It is composed of one operation a level, and so slower than what it is compared with: its worth is judged by steps.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
-from .training import Clock, configure, evaluate
+from .training import Clock, chosen, configure, evaluate
 
 
 def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict
     Args:
         method: a preset of instant-hash.
         data: folder with the ``metadata.json`` of several scales.
-        args: seconds, seed, set, train_scales.
+        args: seconds, seed, set, train_scales, and views, how many are measured at each scale (None: all).
         start: when Python started, by time.monotonic.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -28,7 +28,7 @@ def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict
         trainer.setup(test_mode="test")
         clock = Clock(trainer, args.seconds, [], start)
         trainer.train()
-        figures = by_scale(trainer.pipeline)
+        figures = by_scale(trainer.pipeline, args.views)
     return {
         "steps": clock.steps,
         **figures,
@@ -39,16 +39,24 @@ def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict
     }
 
 
-def by_scale(pipeline: Any) -> dict[str, float]:
-    """Mean PSNR and SSIM of each scale and of all images, and rays a second that each is rendered at."""
+def by_scale(pipeline: Any, views: int | None = None) -> dict[str, float]:
+    """Mean PSNR and SSIM of each scale and of all images, and rays a second that each is rendered at.
+
+    Args:
+        views: of each scale, evenly spaced; None: all.
+    """
     from ngp_method.data.multiscale import SCALES
 
     scales = pipeline.datamanager.eval_dataset.metadata[SCALES]
     found: dict[str, float] = {}
-    sums = {"psnr": 0.0, "ssim": 0.0}
+    of_scale = {scale: [index for index, other in enumerate(scales) if other == scale] for scale in set(scales)}
+    sums, count = {"psnr": 0.0, "ssim": 0.0}, 0.0
     for scale in sorted(set(scales)):
-        figures = evaluate(pipeline, lambda index, scale=scale: scales[index] == scale)  # type: ignore[misc]
+        which = chosen(views, len(of_scale[scale]))
+        taken = {index for number, index in enumerate(of_scale[scale]) if which(number)}
+        figures = evaluate(pipeline, taken.__contains__)
         found |= {f"{name}_{scale}": figures[name] for name in (*sums, "render_rays_per_s")}
         for name in sums:
             sums[name] += figures[name] * figures["views"]
-    return found | {name: round(total / len(scales), 4) for name, total in sums.items()}
+        count += figures["views"]
+    return found | {name: round(total / count, 4) for name, total in sums.items()} | {"views": count}

@@ -52,7 +52,10 @@ class Plain(Harmonics):
 
 
 def waves(values: Tensor, octaves: int) -> Tensor:
-    """sin and cos of 2^k pi x for k = 0 .. octaves - 1 (NeRF, equation 4): [N, D] -> [N, 2 * D * octaves]."""
+    """sin and cos of 2^k pi x for k = 0 .. octaves - 1 (NeRF, equation 4): [N, D] -> [N, 2 * D * octaves].
+
+    Octaves of a coordinate lie side by side; :mod:`.positional` has the unit and the order of the papers' code.
+    """
     bands = math.pi * 2.0 ** torch.arange(octaves, device=values.device, dtype=values.dtype)
     angles = (values[:, :, None] * bands).flatten(1)
     return torch.cat([torch.sin(angles), torch.cos(angles)], -1)

@@ -27,6 +27,11 @@ class Shading:
         raw = self.network.raw_at(positions, self.network.weights(), footprints, rows=1)
         return self.kernels.density_head(raw, 1.0)[0]
 
+    @property
+    def footprints(self) -> bool:
+        """Whether samples are as wide as their pixels; points otherwise."""
+        return self.network.footprints
+
     def footprints_of(self, radii: Tensor | None, samples: PackedSamples) -> Tensor | None:
         """See :meth:`~.network.RadianceNetwork.footprints_of`."""
         return self.network.footprints_of(radii, samples, self.geometry)

@@ -146,10 +146,11 @@ class InstantHashTrainerConfig(TrainerConfig):
         if not self.settings_of:
             return
         gpu, device = self.settings_of == "instant-hash-paper", self.machine.device_type
+        more = " --pipeline.model.footprints True" if getattr(self.pipeline.model, "footprints", False) else ""
         if gpu != (device == "cuda"):
             fail(
                 f"--machine.device-type {device}: instant-hash took the settings of {self.settings_of} on this machine, which "
-                f"are for {'a GPU' if gpu else 'a processor'}; say ns-train instant-hash-{'lite' if gpu else 'paper'}."
+                f"are for {'a GPU' if gpu else 'a processor'}; say ns-train instant-hash-{'lite' if gpu else 'paper'}{more}."
             )
         why = "torch sees a GPU" if gpu else "torch sees no GPU"
         CONSOLE.print(f"instant-hash settings: those of {self.settings_of} (auto, {why})", soft_wrap=True)

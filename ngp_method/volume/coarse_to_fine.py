@@ -1,9 +1,8 @@
 """NeRF and mip-NeRF: a perceptron asked twice along each ray, first everywhere, then where the first pass found something.
 
 Both encode positions in a unit of their own, so that one setting suits every scene: the unit cube of the scene's geometry is 3
-    wide
-and centred, as the box +-1.5 of NeRF's synthetic scenes is in the coordinates that the papers' code encodes. There everything
-is as published. Densities are per such unit, and so is mip-NeRF's softplus(x - 1), which in another unit would begin as a fog
+wide and centred, as the box +-1.5 of NeRF's synthetic scenes is in the coordinates that the papers' code encodes. There all is
+as published. Densities are per such unit, and so is mip-NeRF's softplus(x - 1), which in another unit would begin as a fog
 or as a wall. Beyond the unit cube the lowest published wave, 2 pi long, would repeat: a scene of 2^k unit cubes has k octaves
 below it.
 """

@@ -41,6 +41,11 @@ NORMAL_WEIGHT = 0.01
 class Shader(Protocol):
     """The field, as rendering sees it (all without gradients)."""
 
+    @property
+    def footprints(self) -> bool:
+        """Whether samples are as wide as their pixels; points otherwise."""
+        ...
+
     def footprints_of(self, radii: Tensor | None, samples: PackedSamples) -> Tensor | None:
         """Footprints [N] of samples of rays whose own at distance 1 are [R]; None where samples are points."""
         ...
@@ -84,7 +89,7 @@ def render_rays(
     gathered = nothing_gathered(rays.n_rays, rays.o.device)
     normals = torch.zeros_like(gathered.rgbs) if with_normals else None
     alive = torch.nonzero(rays.t_min < rays.t_max)[:, 0]
-    t, quota, radii = rays.t_min.clone(), FIRST_SAMPLES, rays.footprint
+    t, quota, radii = rays.t_min.clone(), FIRST_SAMPLES, rays.footprint if shader.footprints else None
     first = max(1, alive.numel())
     while alive.numel():
         o, d = rays.o[alive], rays.d[alive]

@@ -179,16 +179,17 @@ class Tracer:
         """
         network, geometry = self.network, self.grid.geometry
         kernels, weights, unit = network.kernels, network.weights(), geometry.unit_size
+        radii = rays.footprint if network.footprints else None
         with torch.no_grad():
             positions = kernels.points(rays.o, rays.d, samples, geometry)
-            features = network.encode(positions, weights, network.footprints_of(rays.footprint, samples, geometry))
+            features = network.encode(positions, weights, network.footprints_of(radii, samples, geometry))
             sigmas = network.density_only(features, weights, unit)
             counts = kernels.visible_counts(sigmas, samples, T_MIN)
             samples, (features, positions) = kernels.keep_first(samples, counts, [features, positions], capacity)
         if rays.wants_gradient:
             positions = kernels.points(rays.o, rays.d, samples, geometry)
         directions = kernels.spread(network.encode_directions(rays.d), samples)
-        footprints = network.footprints_of(rays.footprint, samples, geometry)
+        footprints = network.footprints_of(radii, samples, geometry)
         features = network.encode(positions, weights, footprints, features)
         sigmas, raw = network.density(features, weights, unit)
         rgbs = network.color(raw, directions, weights)

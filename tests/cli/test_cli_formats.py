@@ -89,10 +89,10 @@ def test_encodings_from_the_command_line(encoding: str, workspace: Path, blender
 
 
 def test_several_scales_are_measured_each_by_itself(workspace: Path, blender: Path, forks: Forks) -> None:
-    """Multi-scale Blender data, as ns-eval writes it: the four scales, and their mean."""
+    """Multi-scale Blender data under the anti-aliased preset, as ns-eval writes it: the four scales, and their mean."""
     multiscale_blender.convert(blender, workspace / "multiscale")
     flags = (*SMALL, "--max-num-iterations=100", "--vis=tensorboard")
-    done = train(forks, workspace / "multiscale", workspace / "by_scales", *flags)
+    done = train(forks, workspace / "multiscale", workspace / "by_scales", *flags, method="instant-hash-antialiased")
     assert "data: multi-scale blender (metadata.json has cameras of several scales)" in done.done.check().words
     out = workspace / "by_scales.json"
     forks.run("ns-eval", "--load-config", done.config, "--output-path", out, cwd=workspace).check()
@@ -101,6 +101,10 @@ def test_several_scales_are_measured_each_by_itself(workspace: Path, blender: Pa
     assert results["psnr"] == pytest.approx(sum(each) / 4, abs=1e-3)
     assert min(each) > 15.0
     assert len(set(each)) == 4
+    mesh = workspace / "by_scales_mesh"
+    words = ("--load-config", done.config, "--output-dir", mesh, "--resolution", 48)
+    forks.run("instant-hash-mesh", *words, cwd=workspace).check()  # asks at points, not at pixels
+    assert (mesh / "mesh.ply").stat().st_size > 1000
 
 
 # -- bad input; every case of it, without the command: test_data_checks.py

@@ -18,10 +18,14 @@ from nerfstudio.configs.method_configs import AnnotatedBaseConfigUnion
 
 from ngp_method import method_configs
 from ngp_method.errors import UserError
+from ngp_method.studio.network_checks import check_network
 from ngp_method.studio.trainer_config import InstantHashTrainerConfig
 from ngp_method.tools.train import presets
 
-NAMES = ("instant-hash", "instant-hash-paper", "instant-hash-lite", "instant-hash-big", "instant-image", "instant-sdf")
+NAMES = (
+    *("instant-hash", "instant-hash-paper", "instant-hash-lite", "instant-hash-big", "instant-hash-antialiased"),
+    *("instant-image", "instant-sdf"),
+)
 
 
 def parsed(*words: str) -> InstantHashTrainerConfig:
@@ -45,6 +49,28 @@ def test_auto_takes_the_preset_of_the_machine(monkeypatch: pytest.MonkeyPatch) -
         auto, expected = method_configs.auto_config(), other()
         assert auto.settings_of == expected.method_name
         assert dataclasses.replace(auto, method_name=expected.method_name, settings_of="") == expected
+
+
+def test_antialiased_is_auto_with_footprints(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On either machine; and the preset it names for another device keeps them."""
+    for gpu in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda gpu=gpu: gpu)
+        config, expected = method_configs.antialiased_config(), method_configs.auto_config()
+        assert config.pipeline.model.footprints
+        assert not expected.pipeline.model.footprints
+        expected.pipeline.model.footprints, expected.method_name = True, "instant-hash-antialiased"
+        assert config == expected
+        config.machine.device_type = "cpu" if gpu else "cuda"
+        with pytest.raises(UserError, match=r"say ns-train instant-hash-\w+ --pipeline\.model\.footprints True\."):
+            config.say_settings()
+
+
+@pytest.mark.parametrize("encoding", ["frequency", "none"])
+def test_footprints_need_levels(encoding: str) -> None:
+    """A flag works or is refused."""
+    config = parsed("instant-hash-antialiased", "--data", "somewhere", "--pipeline.model.encoding", encoding)
+    with pytest.raises(UserError, match=rf"footprints needs an encoding with levels.* is {encoding}: train with"):
+        check_network(config.pipeline.model)
 
 
 def test_the_other_presets_do_not_depend_on_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
