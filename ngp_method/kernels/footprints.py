@@ -1,13 +1,19 @@
 """How much of each level of a grid a sample sees that stands for more than a point, and how it tells the network its width.
 
-A sample of a picture's ray is as wide as its pixel there. It is taken for a Gaussian of standard deviation s along each axis,
-its *footprint*, in edges of the unit cube of positions (0: a point). A level whose cells are 1/n wide is weighed by the share
-of that Gaussian within half a cell to either side, along one axis (Zip-NeRF, section 3.1, "downweighting")::
+A sample of a picture's ray is as wide as its pixel there. It is taken for a Gaussian of standard deviation s across the ray,
+its *footprint*, in edges of the unit cube of positions (0: a point). A level whose cells are 1/n wide is weighed by the share of
+that Gaussian within half a cell to either side along both axes across the ray::
 
-    w = erf(1 / (sqrt(8) s n))
+    w = erf(1 / (sqrt(8) s n))^2
 
-so that levels much finer than the pixel fade away. The weight of all sets is the rational approximation of the error function
-by Abramowitz and Stegun (7.1.27, off by at most 5e-4): four products and two divisions, no exponential.
+so that levels much finer than the pixel fade away. Zip-NeRF (section 3.1, "downweighting") has the share along one axis, of
+each of six points whose features it averages. Of one point alone, the feature of a level of independent entries tells as much of
+its mean over the pixel as the share along all axes that the pixel is wide along: the coefficient of the best linear guess, where
+cells are small. Along the ray there are other samples. On lego (four scales, 2,500 steps) the mean is 31.55 dB with the share
+along one axis, 31.82 dB with two, and at an eighth of the size 31.26 and 31.77 dB.
+
+All sets compute the error function by the rational approximation of Abramowitz and Stegun (7.1.27, off by at most 5e-4): four
+products and two divisions, no exponential.
 
 A feature that has faded away looks like one that is small. So the weights of four levels, 2 w - 1, are features of their own
 behind the levels'. (Zip-NeRF has one for each level, times the size of the level's entries. On lego in 1,000 steps, mean of
@@ -57,7 +63,7 @@ def level_weights(footprints: Tensor, layout: HashGridLayout) -> Tensor:
     """
     with torch.no_grad():
         cells = footprints[:, None] * constant(tuple(float(level.scale) for level in layout.levels), footprints)
-        return erf(HALF_CELL / torch.where(cells > LEAST_CELLS, cells, LEAST_CELLS))
+        return erf(HALF_CELL / torch.where(cells > LEAST_CELLS, cells, LEAST_CELLS)).square()
 
 
 def weighed(features: Tensor, footprints: Tensor, layout: HashGridLayout) -> Tensor:

@@ -65,14 +65,34 @@ def test_the_error_function() -> None:
 
 
 def test_weights_are_the_share_of_a_gaussian_within_a_cell() -> None:
-    """Zip-NeRF, section 3.1: by counting draws of the Gaussian that fall within half a cell of its middle."""
+    """Across the ray, by counting draws of the Gaussian that fall within half a cell of its middle along both axes."""
     layout, rng = HashGridLayout(**MIXED), np.random.default_rng(3)
     for s in (0.01, 0.05, 0.2):
         weights = level_weights(torch.tensor([s], dtype=torch.float64), layout)[0]
         for level, weight in zip(layout.levels, weights):
-            draws = rng.normal(0.0, s, 400_000)
-            share = float((np.abs(draws) < 0.5 / float(level.scale)).mean())
-            assert abs(float(weight) - share) < ERF + 4 * 0.5 / math.sqrt(400_000)
+            draws = rng.normal(0.0, s, (400_000, 2))
+            share = float((np.abs(draws) < 0.5 / float(level.scale)).all(-1).mean())
+            assert abs(float(weight) - share) < 2 * ERF + 4 * 0.5 / math.sqrt(400_000)
+
+
+def test_the_weight_is_what_a_point_tells_of_the_mean() -> None:
+    """Of a plane of independent entries: the slope of the line from the feature at a point to its mean over the Gaussian."""
+    rng, cells, s = np.random.default_rng(5), 64, 0.06
+    axis = (np.arange(cells * 4) + 0.5) / 4 - 0.5
+    near = np.maximum(0.0, 1.0 - np.abs(axis[:, None] - np.arange(cells)))  # bilinear, in cells
+    blur = np.exp(-0.5 * ((axis[:, None] - axis) / (s * cells)) ** 2)
+    blur /= blur.sum(1, keepdims=True)
+    middle = slice(cells, 3 * cells)
+    points, means = [], []
+    for _ in range(40):
+        plane = near @ rng.normal(size=(cells, cells)) @ near.T
+        points.append(plane[middle, middle])
+        means.append((blur @ plane @ blur.T)[middle, middle])
+    slope = float((np.array(points) * np.array(means)).mean() / np.square(points).mean())
+    layout = HashGridLayout(n_levels=1, base_resolution=cells + 1, finest_resolution=cells + 1)
+    weight = float(level_weights(torch.tensor([s], dtype=torch.float64), layout)[0, 0])
+    assert 0.5 * slope < weight < 2 * slope, "within the interpolation's own blur"
+    assert weight**0.5 > 4 * slope, "the share along one axis is far from it"
 
 
 def test_points_and_what_is_no_width_have_every_level_whole() -> None:
@@ -219,11 +239,11 @@ def test_the_reference_is_the_formula() -> None:
     got = REFERENCE.hash_encode(x, table, layout, wide)
     levels = oracle.grid_levels(3, 10, 5, 20)
     points = oracle.hash_encode_all(array(x), array(table).reshape(-1, 2), levels)
-    shares = [[math.erf(1 / (math.sqrt(8) * s * v.scale)) if s else 1.0 for v in levels] for s in wide.tolist()]
+    shares = [[math.erf(1 / (math.sqrt(8) * s * v.scale)) ** 2 if s else 1.0 for v in levels] for s in wide.tolist()]
     expected = points * np.repeat(np.array(shares), 2, 1)
-    assert (np.abs(array(got)[:, :6] - expected) <= ERF * np.abs(points) + 1e-9).all()
+    assert (np.abs(array(got)[:, :6] - expected) <= 2 * ERF * np.abs(points) + 1e-9).all()
     assert scale_levels(layout) == (2, 2, 1, 1)
-    assert (np.abs(array(got)[:, 6:10] - (2 * np.array(shares)[:, [2, 2, 1, 1]] - 1)) <= 2 * ERF).all()
+    assert (np.abs(array(got)[:, 6:10] - (2 * np.array(shares)[:, [2, 2, 1, 1]] - 1)) <= 4 * ERF).all()
     assert got.shape == (n, 16)
     assert not got[:, 10:].any()
 

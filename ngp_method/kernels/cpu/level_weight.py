@@ -21,7 +21,8 @@ def level_weight(footprint, scale):  # type: ignore[no-untyped-def]
     x = spread_f(HALF) / maximum_f(footprint * spread_f(np.float32(scale)), spread_f(LEAST))
     root = one + x * (spread_f(A1) + x * (spread_f(A2) + x * (spread_f(A3) + x * spread_f(A4))))
     square = root * root
-    return one - one / (square * square)
+    share = one - one / (square * square)
+    return share * share
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -169,7 +169,8 @@ def level_weight(footprint, scale):  # type: ignore[no-untyped-def]
     x = HALF / tl.where(cells > LEAST, cells, LEAST)
     root = 1.0 + x * (A1 + x * (A2 + x * (A3 + x * A4)))
     square = root * root
-    return 1.0 - 1.0 / (square * square)
+    share = 1.0 - 1.0 / (square * square)
+    return share * share
 
 
 @triton.jit
