@@ -33,6 +33,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("scene", type=Path, help="a folder in Blender's layout, or with a metadata.json of several scales")
     parser.add_argument("--seconds", type=float, default=600.0, help="seconds of training")
+    parser.add_argument(
+        "--steps", type=int, default=None, help="steps of training instead: the same for a slow machine and a fast one"
+    )
     parser.add_argument("--method", default="instant-hash", help="what is trained")
     parser.add_argument("--train-scales", choices=["all", "full"], default="all", help="images that are trained on")
     parser.add_argument("--views", type=int, default=None, help="held-out views that are measured at each scale (default: all)")
@@ -62,15 +65,16 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             multiscale_blender.convert(args.scene, Path(folder) / args.scene.name)
             figures = run(args, Path(folder) / args.scene.name)
+    length = f"{args.seconds:.0f}s" if args.steps is None else f"{args.steps}steps"
     record = {
         **records.about("multiscale", "AVX2" if args.ordinary else ""),
         "scene": args.scene.name,
         "method": args.method,
-        "seconds": args.seconds,
+        **({"seconds": args.seconds} if args.steps is None else {"wanted_steps": args.steps}),
         "trained_on": args.train_scales,
         **figures,
     }
-    records.keep(record, f"multiscale-{args.scene.name}-{args.method}-{args.train_scales}-{args.seconds:.0f}s")
+    records.keep(record, f"multiscale-{args.scene.name}-{args.method}-{args.train_scales}-{length}")
     print(json.dumps(record))
 
 

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from . import machine
-from .training import Clock, chosen, configure, evaluate
+from .training import LONG, Clock, chosen, configure, evaluate
 
 
 def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict[str, Any]:
-    """Trains for args.seconds and measures every held-out view.
+    """Trains for args.seconds, or args.steps, and measures every held-out view.
 
     Args:
         method: a preset of instant-hash.
         data: folder with the ``metadata.json`` of several scales.
-        args: seconds, seed, set, train_scales, and views, how many are measured at each scale (None: all).
+        args: seconds or steps, seed, set, train_scales, and views, how many are measured at each scale (None: all).
         start: when Python started, by time.monotonic.
     """
     with tempfile.TemporaryDirectory() as folder:
         config = configure(method, data, 1.0, args, Path(folder))
         config.pipeline.datamanager.dataparser.train_scales = args.train_scales
-        config.max_train_seconds = args.seconds
+        seconds = args.seconds if args.steps is None else math.inf
+        config.max_train_seconds = args.seconds if args.steps is None else None
+        config.max_num_iterations = LONG if args.steps is None else args.steps
         trainer = config.setup(local_rank=0, world_size=1)
         trainer.setup(test_mode="test")
-        clock = Clock(trainer, args.seconds, [], start)
+        clock = Clock(trainer, seconds, [], start)
         trainer.train()
         figures = by_scale(trainer.pipeline, args.views)
     return {

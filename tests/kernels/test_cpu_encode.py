@@ -45,7 +45,7 @@ def test_float32_features_of_a_float16_table(n: int, features: int) -> None:
 
     def run(source: torch.Tensor, half: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         parameters = source.clone().requires_grad_()
-        found = encode.HashEncode.apply(x, parameters, half, False, layout, None)
+        found = encode.HashEncode.apply(x, parameters, half, False, layout, None, None)
         found.backward(c)
         assert parameters.grad is not None
         return found.detach(), parameters.grad
