@@ -11,7 +11,15 @@ import torch
 
 from ngp_method.kernels import Kernels
 
-from . import gpu_check, gpu_check_batch, gpu_check_functions, gpu_check_losses, gpu_check_volume, gpu_compare
+from . import (
+    gpu_check,
+    gpu_check_batch,
+    gpu_check_footprints,
+    gpu_check_functions,
+    gpu_check_losses,
+    gpu_check_volume,
+    gpu_compare,
+)
 from .gpu_check import Cases
 from .gpu_compare import Row, Table
 
@@ -22,7 +30,7 @@ TINY_SIZES = (0, 33)
 
 CHECKS: dict[str, Callable[[Cases], Iterator[Row]]] = {
     **gpu_check.CHECKS, **gpu_check_volume.CHECKS, **gpu_check_losses.CHECKS, **gpu_check_batch.CHECKS,
-    **gpu_check_functions.CHECKS,
+    **gpu_check_functions.CHECKS, **gpu_check_footprints.CHECKS,
 }  # fmt: skip
 
 

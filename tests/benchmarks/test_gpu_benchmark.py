@@ -87,8 +87,8 @@ class Wrong(ReferenceKernels):
         rays_d, begin, end = super().enter_box(rays_o, directions, *args)
         return rays_d, begin + 1e-4, end
 
-    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, features: Tensor | None = None) -> Tensor:
-        return super().hash_encode(positions.detach(), table, layout) + 0.0 * positions.sum()  # no gradient of positions
+    def hash_encode(self, positions: Tensor, table: Tensor, layout: HashGridLayout, *args: Any) -> Tensor:
+        return super().hash_encode(positions.detach(), table, layout, *args) + 0.0 * positions.sum()  # no gradient of positions
 
     def sh_encode(self, directions: Tensor) -> Tensor:
         return super().sh_encode(-directions)
