@@ -228,7 +228,7 @@ def variants() -> list[aot.Variant]:
         position = {**common, "out": "*fp32", "up": features, "up_n": "i32", "up_c": "i32", "programs": "i32"}
         if name != "float16" or not order:
             found.append(aot.variant(f"hash_encode{order}/{shape}/{name}", encode_kernel, encode, given))
-        if weighted and not order:
+        if weighted and not order and name != "float16 trained":  # which is float32, as are its features
             fixed = {"L": 16, "FIRST": 16 * F, "BLOCK": BLOCK, **OPTIONS}
             given_scale = {
                 "footprints": "*fp32",
