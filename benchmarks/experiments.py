@@ -2,7 +2,7 @@
 
     python benchmarks/experiments.py lego                  # all of them, two seeds each
     python benchmarks/experiments.py fox --names rotation --steps 1500 --seeds 1 2 3
-    python benchmarks/experiments.py report                # docs/experiments.md's table
+    python benchmarks/experiments.py report                # the table of all recorded runs
 
 ============  ==========================================================================================================
 ``grid``       8 levels of 4 features for 16 of 2 (instant-ngp's base_8x4), the levels that the images resolve

@@ -3,11 +3,11 @@
     python benchmarks/footprints.py                        # docs/antialiasing.png and a JSON line
     python benchmarks/footprints.py --picture FILE --steps 1500
 
-Every pixel of every size is asked of one hash grid and one small network. *Points* are looked up at the middle of the pixel,
-whatever its width, as Instant-NGP does. With *weights* (Zip-NeRF, section 3.1; this package's footprints) each level counts the
-less the finer its cells are than the pixel. With *weights, six points* the features are the mean over six places of the pixel,
-each of them narrower (Zip-NeRF's multisampling). The upper row shows what comes out of the finer levels along one line of the
-picture for pixels of an eighth of its size: points alias, as neighbouring pixels have nothing in common.
+Squares of six sizes, anywhere in the picture, are asked of one hash grid and one small network, and measured at other places
+than were trained on. *Points* are looked up at the middle of the square, whatever its width, as Instant-NGP does. With
+*weights* (Zip-NeRF, section 3.1; this package's footprints) each level counts the less the finer its cells are than the square.
+With *weights, six points* the features are the mean over six places of the square, each of them narrower (Zip-NeRF's
+multisampling). The upper row shows what comes out of the finer levels along one line, for squares an eighth as fine.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent / "scripts")]
+sys.path.insert(0, str(HERE))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
@@ -77,48 +77,54 @@ class Grid:
         return found
 
 
-def pyramid(picture: Tensor) -> list[Tensor]:
-    """The picture [H, W, 3], and means over squares of 2, 4, 8, ... pixels."""
-    found = [picture]
-    for _ in range(SCALES - 1):
-        last = found[-1]
-        found.append((last[0::2, 0::2] + last[1::2, 0::2] + last[0::2, 1::2] + last[1::2, 1::2]) / 4)
-    return found
+def sums(picture: Tensor) -> Tensor:
+    """Sums over all pixels above and to the left of each corner, [H + 1, W + 1, 3] float64."""
+    return torch.nn.functional.pad(picture.double().cumsum(0).cumsum(1), (0, 0, 1, 0, 1, 0))
 
 
-def middles(side: int) -> Tensor:
-    """Middles of side x side pixels, [N, 2], rows from the top."""
-    axis = (torch.arange(side) + 0.5) / side
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([x, y], -1).reshape(-1, 2)
+def means(table: Tensor, places: Tensor, widths: Tensor) -> Tensor:
+    """Exact means of the picture over squares of such widths around places [N, 2], [N, 3]."""
+    side = table.shape[0] - 1
+
+    def at(x: Tensor, y: Tensor) -> Tensor:
+        column, row = x.long().clamp(0, side - 1), y.long().clamp(0, side - 1)
+        fx, fy = (x - column)[:, None], (y - row)[:, None]
+        upper = table[row, column] * (1 - fx) + table[row, column + 1] * fx
+        lower = table[row + 1, column] * (1 - fx) + table[row + 1, column + 1] * fx
+        return upper * (1 - fy) + lower * fy
+
+    x, y = (side * places.double()).unbind(-1)
+    half = 0.5 * side * widths.double()
+    total = at(x + half, y + half) - at(x - half, y + half) - at(x + half, y - half) + at(x - half, y - half)
+    return (total / (2 * half)[:, None].square()).float()
 
 
-def train(grid: Grid, levels: list[Tensor], steps: int) -> list[float]:
-    """Trains on pixels of all sizes, each size as often; returns the PSNR at each."""
+def draw_places(count: int, widths: Tensor, random: torch.Generator) -> Tensor:
+    """Anywhere that a square of the width fits, [count, 2]."""
+    return 0.5 * widths[:, None] + (1 - widths[:, None]) * torch.rand(count, 2, generator=random)
+
+
+def train(grid: Grid, table: Tensor, steps: int) -> list[float]:
+    """Trains on pixels of all sizes, each size as often; returns the PSNR at each, at other places."""
     optimizer, random = NgpAdam([grid.table, grid.weights], lr=1e-2), torch.Generator().manual_seed(2)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = 1e-2 * 0.03 ** max(0.0, (step / steps - 0.3) / 0.7)
-        scale = torch.randint(0, SCALES, (BATCH,), generator=random)
-        side = SIDE >> scale
-        pixel = (torch.rand(BATCH, 2, generator=random) * side[:, None]).long()
-        targets = torch.empty(BATCH, 3)
-        for number, picture in enumerate(levels):
-            here = scale == number
-            targets[here] = picture[pixel[here, 1], pixel[here, 0]]
-        loss = (grid.colours((pixel + 0.5) / side[:, None], 1.0 / side) - targets).square().mean()
+        widths = 2.0 ** torch.randint(0, SCALES, (BATCH,), generator=random) / SIDE
+        places = draw_places(BATCH, widths, random)
+        loss = (grid.colours(places, widths) - means(table, places, widths)).square().mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    return [psnr(grid, picture) for picture in levels]
+    return [psnr(grid, table, 2.0**k / SIDE, random) for k in range(SCALES)]
 
 
 @torch.no_grad()
-def psnr(grid: Grid, picture: Tensor) -> float:
-    """Over all pixels of one size."""
-    side = picture.shape[0]
-    found = grid.colours(middles(side), torch.full((side * side,), 1.0 / side))
-    return float(-10 * torch.log10((found - picture.reshape(-1, 3)).square().mean()))
+def psnr(grid: Grid, table: Tensor, width: float, random: torch.Generator) -> float:
+    """At 2^16 places of one size."""
+    widths = torch.full((1 << 16,), width)
+    places = draw_places(1 << 16, widths, random)
+    return float(-10 * torch.log10((grid.colours(places, widths) - means(table, places, widths)).square().mean()))
 
 
 @torch.no_grad()
@@ -136,7 +142,7 @@ def draw(grids: dict[str, Grid], figures: dict[str, list[float]], path: Path) ->
         features = grid.features(line, torch.full_like(x, 8.0 / SIDE))[:, : GRID.n_output_dims : 2]
         for level in range(GRID.n_levels // 2, GRID.n_levels):
             axis.plot(x, features[:, level], lw=0.8)
-        axis.set(title=f"{way}: features of levels along a line", xlabel="x", ylim=(-1.5, 1.5))
+        axis.set(title=f"finer levels, {way}", xlabel="x", ylim=(-0.5, 0.5))
     wide = figure.add_subplot(2, 1, 2)
     for axis in axes[1]:
         axis.remove()
@@ -151,18 +157,23 @@ def draw(grids: dict[str, Grid], figures: dict[str, list[float]], path: Path) ->
 
 
 def the_picture(file: Path | None) -> Tensor:
-    """[SIDE, SIDE, 3] in [0, 1]: the middle of a file, or the generator's own."""
-    if file is None:
-        import make_picture
+    """[SIDE, SIDE, 3] in [0, 1]: the middle of a file, or rings that grow finer outwards under rectangles with sharp edges."""
+    if file is not None:
+        from PIL import Image
 
-        return torch.from_numpy(np.concatenate(list(make_picture.stripes(SIDE, SIDE, 0))))
-    from PIL import Image
-
-    with Image.open(file) as image:
-        edge = min(image.size)
-        left, top = (image.width - edge) // 2, (image.height - edge) // 2
-        box = (left, top, left + edge, top + edge)
-        return torch.from_numpy(np.array(image.convert("RGB").resize((SIDE, SIDE), box=box), np.float32) / 255)
+        with Image.open(file) as image:
+            edge = min(image.size)
+            left, top = (image.width - edge) // 2, (image.height - edge) // 2
+            box = (left, top, left + edge, top + edge)
+            return torch.from_numpy(np.array(image.convert("RGB").resize((SIDE, SIDE), box=box), np.float32) / 255)
+    axis = (np.arange(SIDE) + 0.5) / SIDE
+    squared = (axis[:, None] - 0.5) ** 2 + (axis[None] - 0.5) ** 2
+    picture = np.repeat(0.5 + 0.5 * np.cos(np.pi * SIDE * 0.7 * squared)[..., None], 3, -1)
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        (x, y), size = random.integers(0, SIDE, 2), random.integers(2, 60, 2)
+        picture[y : y + size[1], x : x + size[0]] = random.random(3)
+    return torch.from_numpy(picture.astype(np.float32))
 
 
 def main() -> None:
@@ -172,11 +183,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="steps of training, each")
     parser.add_argument("--output", type=Path, default=HERE.parent / "docs" / "antialiasing.png")
     args = parser.parse_args()
-    levels = pyramid(the_picture(args.picture))
+    table = sums(the_picture(args.picture))
     kernels, _ = choose_kernels("auto", torch.device("cpu"))
     maker: Callable[[str], Grid] = lambda way: Grid(way, kernels)  # noqa: E731
     grids = {way: maker(way) for way in WAYS}
-    figures = {way: train(grid, levels, args.steps) for way, grid in grids.items()}
+    figures = {way: train(grid, table, args.steps) for way, grid in grids.items()}
     draw(grids, figures, args.output)
     rounded = {way: [round(value, 2) for value in values] for way, values in figures.items()}
     means = {way: round(sum(values) / SCALES, 2) for way, values in figures.items()}
