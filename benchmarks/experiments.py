@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -61,7 +60,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def run(args: argparse.Namespace, data: Path, scale: float) -> dict[str, Any]:
     """One variant of one experiment with one seed."""
     from measure import rotated
-    from measure.training import Clock, configure, evaluate
+    from measure.training import configure, evaluate, train
     from ngp_method.fields.encodings import ENCODINGS
 
     ENCODINGS["straight"], ENCODINGS["turned"] = rotated.build(False), rotated.build(True)
@@ -69,11 +68,7 @@ def run(args: argparse.Namespace, data: Path, scale: float) -> dict[str, Any]:
     given = argparse.Namespace(seconds=float("inf"), seed=args.seeds[0], set=settings)
     with tempfile.TemporaryDirectory() as folder:
         config = configure("instant-hash", data, scale, given, Path(folder))
-        config.max_train_seconds, config.max_num_iterations = None, args.steps
-        trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup(test_mode="test")
-        clock = Clock(trainer, float("inf"), [], START)
-        trainer.train()
+        trainer, clock = train(config, START, None, args.steps)
         figures = evaluate(trainer.pipeline)
     table = trainer.pipeline.model.field.network.vectors()["table"].numel()
     return {
@@ -102,14 +97,10 @@ def main() -> None:
             for variant in EXPERIMENTS[name]:
                 command = [sys.executable, __file__, args.scene, "--names", name, "--variant", variant, "--seeds", str(seed)]
                 command += ["--steps", str(args.steps), "--scale", str(scale)]
-                done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
-                if done.returncode:
-                    sys.exit(f"{name}, {variant} ended with exit code {done.returncode}; what it said stands above.")
-                figures = json.loads(done.stdout.strip().splitlines()[-1])
+                figures = records.of_command(command, f"{name}, {variant}")
                 about = {"experiment": name, "variant": variant, "scene": data.name, "seed": seed, "steps": args.steps}
                 record = {**records.about("experiments"), **about, **figures}
-                label = "".join(c if c.isalnum() else "_" for c in variant)
-                records.keep(record, f"experiment-{name}-{label}-{data.name}-{seed}")
+                records.keep(record, f"experiment-{name}-{records.label(variant)}-{data.name}-{seed}")
                 print(json.dumps(record), flush=True)
 
 

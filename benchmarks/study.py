@@ -142,7 +142,7 @@ def fields(args: argparse.Namespace) -> None:
         "file": data.name,
         **study_nerf.run(data, scale, experiment, variant, args, START),
     }
-    kind = "".join(c if c.isalnum() else "_" for c in variant) + ("-ordinary" if args.ordinary else "")
+    kind = records.label(variant) + ("-ordinary" if args.ordinary else "")
     records.keep(record, f"study-nerf-{data.name}-{experiment}-{kind}")
     print(json.dumps(record), flush=True)
 

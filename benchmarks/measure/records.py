@@ -22,6 +22,11 @@ def about(script: str, held_to: str | None = None) -> dict[str, str]:
     return {**machine.describe(), **held, "command": shlex.join(["python", f"benchmarks/{script}.py", *sys.argv[1:]])}
 
 
+def label(text: str) -> str:
+    """A text as part of a file's name."""
+    return "".join(character if character.isalnum() else "_" for character in text)
+
+
 def keep(record: Mapping[str, Any], name: str) -> Path:
     """Writes a record by a name and its date; returns the file."""
     RUNS.mkdir(parents=True, exist_ok=True)

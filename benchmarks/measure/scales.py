@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import math
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from . import machine
-from .training import LONG, Clock, chosen, configure, evaluate
+from .training import chosen, configure, evaluate, train
 
 
 def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict[str, Any]:
@@ -24,13 +23,7 @@ def run(method: str, data: Path, args: argparse.Namespace, start: float) -> dict
     with tempfile.TemporaryDirectory() as folder:
         config = configure(method, data, 1.0, args, Path(folder))
         config.pipeline.datamanager.dataparser.train_scales = args.train_scales
-        seconds = args.seconds if args.steps is None else math.inf
-        config.max_train_seconds = args.seconds if args.steps is None else None
-        config.max_num_iterations = LONG if args.steps is None else args.steps
-        trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup(test_mode="test")
-        clock = Clock(trainer, seconds, [], start)
-        trainer.train()
+        trainer, clock = train(config, start, args.seconds, args.steps)
         figures = by_scale(trainer.pipeline, args.views)
     return {
         "steps": clock.steps,

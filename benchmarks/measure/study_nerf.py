@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from . import machine
-from .training import LONG, Clock, assign, configure, evaluate, value_of
+from .training import configure, evaluate, train
 
 MODEL = "pipeline.model."
 PAPER = {
@@ -104,20 +104,10 @@ def run(data: Path, scale: float, experiment: str, variant: str, args: argparse.
         start: when Python started, by time.monotonic.
     """
     settings, by_time = EXPERIMENTS[experiment][variant], experiment == "figure2"
-    own = _model(**PAPER) | settings
+    given = [f"{path}={value!r}" for path, value in (_model(**PAPER) | settings).items()] + args.set
     with tempfile.TemporaryDirectory() as folder:
-        config = configure("instant-hash", data, scale, argparse.Namespace(**{**vars(args), "set": []}), Path(folder))
-        for path, value in own.items():
-            assign(config, path, value)
-        for setting in args.set:
-            path, text = setting.split("=", 1)
-            assign(config, path, value_of(text))
-        config.max_train_seconds = args.seconds if by_time else None
-        config.max_num_iterations = LONG if by_time else args.steps
-        trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup(test_mode="test")
-        clock = Clock(trainer, args.seconds if by_time else float("inf"), [], start)
-        trainer.train()
+        config = configure("instant-hash", data, scale, argparse.Namespace(**{**vars(args), "set": given}), Path(folder))
+        trainer, clock = train(config, start, args.seconds, None if by_time else args.steps)
         figures = evaluate(trainer.pipeline)
     model = trainer.pipeline.model
     return {

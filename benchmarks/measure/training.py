@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import ast
 import copy
+import math
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -216,18 +217,41 @@ def chosen(views: int | None, count: int) -> Callable[[int], bool]:
     return lambda index: index in taken
 
 
+def train(
+    config: Any,
+    start: float,
+    seconds: float | None,
+    steps: int | None = None,
+    curve: Sequence[float] = (),
+    views: int | None = None,
+) -> tuple[Any, Clock]:
+    """Trains for so many seconds or steps; the trainer, over the test views where a scene has a split of them, and its clock.
+
+    Args:
+        config: of the method, as :func:`configure` gives it.
+        start: when Python started, by time.monotonic.
+        seconds: of training; with ``steps`` it is not looked at.
+        steps: instead of seconds.
+        curve, views: as :class:`Clock` and :func:`chosen` have them.
+    """
+    if steps is not None:
+        config.max_train_seconds, config.max_num_iterations, seconds = None, steps, None
+    trainer = config.setup(local_rank=0, world_size=1)
+    trainer.setup(test_mode="test")
+    if not hasattr(config, "max_train_seconds"):
+        trainer.save_checkpoint = lambda step: None
+    which = chosen(views, len(trainer.pipeline.datamanager.eval_dataset))
+    clock = Clock(trainer, math.inf if seconds is None else seconds, list(curve), start, which)
+    trainer.train()
+    return trainer, clock
+
+
 def run(method: str, data: Path, scale: float, args: argparse.Namespace, start: float) -> dict[str, Any]:
     """Train for args.seconds, evaluate, and return the figures."""
     with tempfile.TemporaryDirectory() as folder:
         config = configure(method, data, scale, args, Path(folder))
-        trainer = config.setup(local_rank=0, world_size=1)
-        trainer.setup(test_mode="test")  # the test views, where a scene has a split of them
-        if method != "instant-hash":
-            trainer.save_checkpoint = lambda step: None
-        which = chosen(args.views, len(trainer.pipeline.datamanager.eval_dataset))
-        clock = Clock(trainer, args.seconds, args.curve, start, which)
-        trainer.train()
-        figures = evaluate(trainer.pipeline, which)
+        trainer, clock = train(config, start, args.seconds, None, args.curve, args.views)
+        figures = evaluate(trainer.pipeline, clock.which)
     curve = [*clock.curve, {"seconds": round(clock.used, 1), "psnr": figures["psnr"]}]
     return {
         "steps": clock.steps,

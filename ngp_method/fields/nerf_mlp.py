@@ -1,9 +1,8 @@
 """NeRF's multilayer perceptron, which mip-NeRF shares: positions -> density, and with a direction -> colour.
 
 Plain torch, with biases: a baseline as it was published, not one of the kernel sets' perceptrons.
-Source: NeRF (arXiv 2003.08934), figure 7; mip-NeRF (arXiv 2103.13415), section 4; Glorot's initialisation and biases of zero as
-    in
-the code of both.
+Source: NeRF (arXiv 2003.08934), figure 7; mip-NeRF (arXiv 2103.13415), section 4; Glorot's initialisation and biases of zero
+as in the code of both.
 """
 
 from __future__ import annotations
